@@ -1,0 +1,44 @@
+"""Trialogue: an event-driven, actor-style session engine on Trio for streaming chat.
+
+The public face. Start with `Hub` (sessions), `Connection` (one client over a `Transport`) and `Service` (the port to
+somebody's pipeline). Imports run one way: connection, hub, session, generation, log, then service and metrics, core.
+"""
+
+from trialogue._version import __version__
+from trialogue.connection import Connection, Disconnected, Handshake, Transport
+from trialogue.core.dialects import SUBPROTOCOL, dialect_for
+from trialogue.core.errors import CloseCode, Fault
+from trialogue.core.limits import Limits
+from trialogue.core.machine import Ending, Policy, Turn
+from trialogue.hub import Hub
+from trialogue.log import Position
+from trialogue.metrics import Meter, NullMeter
+from trialogue.service import Done, Emit, Failure, Metadata, Progress, Service, ServiceEvent, TurnReceipt
+
+__all__ = [
+    "SUBPROTOCOL",
+    "CloseCode",
+    "Connection",
+    "Disconnected",
+    "Done",
+    "Emit",
+    "Ending",
+    "Failure",
+    "Fault",
+    "Handshake",
+    "Hub",
+    "Limits",
+    "Metadata",
+    "Meter",
+    "NullMeter",
+    "Policy",
+    "Position",
+    "Progress",
+    "Service",
+    "ServiceEvent",
+    "Transport",
+    "Turn",
+    "TurnReceipt",
+    "__version__",
+    "dialect_for",
+]

@@ -1,0 +1,294 @@
+"""One client: reads its commands, follows the session's log, writes; and the Transport port it does that over.
+
+The reader always drains, also in mid-stream, so a close or a cancel is noticed at once. Writing is synchronous: an
+append pokes the follower, which hands everything that is ready to the transport in one batch; only a full transport
+wakes the writer task. Whatever a client sends, and however it breaks, ends here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Protocol, assert_never
+
+import trio
+
+from trialogue.core.dialects import Dialect
+from trialogue.core.errors import CloseCode, Fault
+from trialogue.core.events import Failed, Goaway, Pong, Ready, Reply
+from trialogue.core.limits import TokenBucket
+from trialogue.core.machine import Cancel, Policy, Submit, Turn
+from trialogue.core.protocol import (
+    ClientAck,
+    ClientAuth,
+    ClientCancel,
+    ClientMessage,
+    ClientPing,
+    ClientTyping,
+    Command,
+    Invalid,
+    parse,
+)
+from trialogue.hub import Hub
+from trialogue.log import Follower, Gap, Position
+from trialogue.session import Session
+
+logger = logging.getLogger(__name__)
+
+BATCH_ENTRIES = 256
+"""Entries per write: bounds the memory of a replay, and is far more than a poll ever makes ready."""
+
+
+class Disconnected(Exception):
+    """The client has gone. `code`: its close code, 1005 for a close frame without one, 1006 for a lost connection."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Transport(Protocol):
+    """What a connection writes to and reads from: asyncio's write/drain habit, on Trio."""
+
+    async def receive(self) -> str | bytes:
+        """The next message: text, or bytes of a binary one. Raises Disconnected. Cancelled: no message is lost."""
+
+    def write(self, frames: Sequence[bytes]) -> bool:
+        """Take text frames; never blocks, never raises. False: it is full (these are taken), `drain` before more."""
+
+    async def drain(self) -> None:
+        """Wait until there is room again. Raises Disconnected."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """Send what was taken and a close frame, as far as the peer takes it. Never raises; bounded in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What a connection was opened with. `principal` is who passed authentication, "" for everybody."""
+
+    session_id: str
+    principal: str = ""
+    after: Position | None = None
+    default_policy: Policy = Policy.INTERRUPT
+    heartbeat_s: float = 20.0
+
+
+_numbers = count(1)
+
+
+class Connection:
+    """A client's link to a session. `run` returns when it is over, whoever ended it; it raises only bugs."""
+
+    def __init__(self, hub: Hub, transport: Transport, dialect: Dialect, handshake: Handshake) -> None:
+        self.number = next(_numbers)
+        self.start = 0
+        self._hub = hub
+        self._limits = hub.limits
+        self._transport = transport
+        self._dialect = dialect
+        self._handshake = handshake
+        self._session: Session
+        self._follower: Follower
+        self._replies: deque[Reply] = deque()
+        self._full = False
+        self._more = trio.Event()
+        self._dismissal: tuple[CloseCode, str] | None = None
+        self._goaway: Goaway | None = None
+        self._scope = trio.CancelScope()
+        now = trio.current_time()
+        self._frames = TokenBucket(self._limits.messages_per_minute, now)
+        self._turns = TokenBucket(self._limits.turns_per_minute, now)
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.number} to {self._handshake.session_id!r}, {self._dialect.name}>"
+
+    async def run(self) -> None:
+        """Attach, serve, detach. Cancelled from outside: detached as a drop, the transport is left to its owner."""
+        hub, handshake = self._hub, self._handshake
+        self._session = session = hub.session(handshake.principal, handshake.session_id)
+        self.start, resumed = session.place(handshake.after)
+        self._follower = session.log.follow(self.start, self._poke)
+        stop = False
+        hub.attached(self, session)
+        try:
+            self._greet(resumed)
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    stop = await self._read()
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._follower.close()
+            hub.detached(self, session, stop=stop)
+        if self._dismissal:
+            await self._transport.close(*self._dismissal)
+
+    def _greet(self, resumed: str) -> None:
+        session, limits, running = self._session, self._limits, self._session.state.running
+        self._transmit(
+            Ready(
+                session_id=self._handshake.session_id,
+                position=str(Position(session.log.epoch, self._follower.position)),
+                resumed=resumed,  # type: ignore[arg-type]
+                running=running.message_id if running else None,
+                queued=[turn.message_id for turn in session.state.queue],
+                connections=len(session.clients),
+                limits={
+                    "content_chars": limits.max_content_chars,
+                    "frame_bytes": limits.max_frame_bytes,
+                    "queue": limits.queue_size,
+                },
+                heartbeat_s=self._handshake.heartbeat_s,
+            )
+        )
+        if resumed in ("attached", "gap") and self._dialect.name != "seed":
+            for question in session.unanswered():
+                self._transmit(question)
+        self._poke()
+
+    # The session's side (its `Client` port).
+
+    def reply(self, reply: Reply) -> None:
+        """Send something to this client alone, after every entry that is in the log now. Never blocks or raises."""
+        self._poke()
+        if not self._full and not self._follower.behind:
+            self._transmit(reply)
+        elif len(self._replies) < self._limits.max_replies:
+            self._replies.append(reply)
+        else:
+            self.dismiss(CloseCode.TOO_SLOW, "too slow")
+
+    def dismiss(self, code: CloseCode, reason: str, goaway: Goaway | None = None) -> None:
+        """Close this connection after what it has been handed. Idempotent: the first reason stands."""
+        if self._dismissal is None:
+            if goaway:
+                self.reply(goaway)
+            self._dismissal = (code, reason)
+            self._more.set()
+            if not self._full:
+                self._scope.cancel()
+
+    # Writing.
+
+    def _poke(self) -> None:
+        """Hand the transport what the log has for us. Hot: called for every append."""
+        if self._full or self._dismissal:
+            return
+        try:
+            while self._follower.behind and not self._full:
+                frames: list[bytes] = []
+                for offset, event in self._follower.take(BATCH_ENTRIES):
+                    frames += self._dialect.feed(offset, event)
+                if frames and not self._transport.write(frames):
+                    self._mark_full()
+        except Gap:
+            self.dismiss(CloseCode.TOO_SLOW, "too slow: what it has not read is gone")
+        except Exception:
+            logger.exception("%r: failed to write", self)
+            self.dismiss(CloseCode.CRASHED, "internal error")
+
+    def _transmit(self, reply: Reply) -> None:
+        try:
+            frames = self._dialect.reply(reply)
+            if frames and not self._transport.write(frames):
+                self._mark_full()
+        except Exception:
+            logger.exception("%r: failed to write", self)
+            self.dismiss(CloseCode.CRASHED, "internal error")
+
+    def _mark_full(self) -> None:
+        self._full = True
+        self._more.set()
+
+    async def _write(self) -> None:
+        """Wait for room whenever the transport is full, and give up on a client that makes none."""
+        while True:
+            await self._more.wait()
+            self._more = trio.Event()
+            with trio.move_on_after(self._limits.stall_timeout) as patience:
+                try:
+                    await self._transport.drain()
+                except Disconnected:
+                    return  # the reader hears of it, and knows the code
+            self._full = False
+            if patience.cancelled_caught:
+                self.dismiss(CloseCode.TOO_SLOW, "too slow")
+            else:
+                self._catch_up()
+            if self._dismissal and not self._full:
+                self._scope.cancel()
+
+    def _catch_up(self) -> None:
+        self._poke()
+        while self._replies and not self._full and not self._follower.behind:
+            self._transmit(self._replies.popleft())
+
+    # Reading.
+
+    async def _read(self) -> bool:
+        """Until the client has gone; True if it left on purpose (which stops its turns), False if it was lost."""
+        while True:
+            try:
+                message = await self._transport.receive()
+            except Disconnected as gone:
+                return gone.code in (1000, 1005)
+            if isinstance(message, bytes):
+                self.dismiss(CloseCode.BINARY, "binary frames are not understood")
+            elif self._too_big(message):
+                self.dismiss(CloseCode.TOO_BIG, f"more than {self._limits.max_frame_bytes} bytes")
+            else:
+                self._obey(message)
+            await trio.lowlevel.checkpoint()  # the inbox's bound: one input of ours at a time
+
+    def _too_big(self, message: str) -> bool:
+        limit = self._limits.max_frame_bytes
+        return len(message) > limit or (4 * len(message) > limit and len(message.encode()) > limit)
+
+    def _obey(self, message: str) -> None:
+        command = parse(message)
+        message_id = getattr(command, "message_id", None) or "unknown"
+        if not self._frames.take(trio.current_time()):
+            self._refuse(message_id, Fault("WS-005"), self._frames.wait_ms())
+        elif isinstance(command, Invalid):
+            self._refuse(message_id, Fault("WS-001", command.describe(self._dialect.lang)))
+        elif command.session_id is not None and not self._session.owns(command.session_id):
+            self._refuse(message_id, Fault("WS-004"))
+        else:
+            self._perform(command)
+
+    def _perform(self, command: Command) -> None:
+        match command:
+            case ClientMessage():
+                self._submit(command)
+            case ClientCancel(message_id=message_id):
+                self._session.tell(Cancel(message_id, self.number))
+            case ClientAck(message_id=message_id, index=index):
+                self._session.ack(message_id, index)
+            case ClientTyping(active=active):
+                self._session.relay_typing(self, active)
+            case ClientPing(id=ping_id):
+                self.reply(Pong(ping_id))
+            case ClientAuth():
+                pass  # nothing expires while everybody is let in
+            case _:
+                assert_never(command)
+
+    def _submit(self, message: ClientMessage) -> None:
+        known = message.message_id in self._session.state.ledger
+        fault = None if known else self._hub.refusal()
+        if fault:
+            self._refuse(message.message_id, fault)
+        elif not known and not self._turns.take(trio.current_time()):
+            self._refuse(message.message_id, Fault("WS-005"), self._turns.wait_ms())
+        else:
+            policy = message.on_busy or self._handshake.default_policy
+            turn = Turn(message.message_id, message.content, policy, message.options or {})
+            self._session.tell(Submit(turn, self.number))
+
+    def _refuse(self, message_id: str, fault: Fault, retry_after_ms: int | None = None) -> None:
+        self._hub.meter.refused(fault.code)
+        self.reply(Failed(message_id, fault, retry_after_ms))

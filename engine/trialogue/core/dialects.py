@@ -1,0 +1,238 @@
+"""How an entry looks on the wire: one small translator per connection, `feed(offset, event) -> frames`.
+
+A frame is the UTF-8 bytes of one JSON text: compact, keys in the contract's order, `type` first. Token frames are
+written from a per-turn prefix, the escaped token and the index; everything else, a few frames per turn, goes through
+pydantic's serialiser. Nothing in here may depend on which connection asks, but for its language.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring
+from typing import Any, Literal, assert_never
+
+from pydantic_core import from_json, to_json
+
+from trialogue.core.errors import Lang
+from trialogue.core.events import (
+    CancelResult,
+    Custom,
+    Duplicate,
+    Ended,
+    Event,
+    Failed,
+    Goaway,
+    Pong,
+    Presence,
+    Ready,
+    Receipt,
+    Reply,
+    Sources,
+    Started,
+    Status,
+    Tokens,
+    Typing,
+    UserMessage,
+)
+
+DialectName = Literal["seed", "trialogue.v1"]
+SUBPROTOCOL = "trialogue.v1"
+NO_FRAMES: Sequence[bytes] = ()
+
+
+def _surrogates_replaced(value: Any) -> Any:
+    """The same value with every lone surrogate (which UTF-8 cannot hold) replaced by `?`."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {_surrogates_replaced(str(key)): _surrogates_replaced(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_surrogates_replaced(item) for item in value]
+    return value
+
+
+def dump(body: Any) -> bytes:
+    """Compact JSON of any value: foreign types become their text, NaN and infinities null, lone surrogates `?`.
+
+    Raises:
+        ValueError: the value refers to itself, or is nested too deep.
+    """
+    try:
+        return to_json(body, fallback=str, inf_nan_mode="null")
+    except ValueError:  # PydanticSerializationError is one
+        try:
+            return to_json(_surrogates_replaced(body), fallback=str, inf_nan_mode="null")
+        except RecursionError:
+            raise ValueError("the value refers to itself, or is nested too deep") from None
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON would bring it back: what may be kept in an event. Raises ValueError as `dump` does."""
+    return from_json(dump(value))
+
+
+def token_prefix(message_id: str) -> str:
+    """What all token frames of a turn begin with."""
+    return f'{{"type":"stream_token","message_id":{encode_basestring(message_id)},"token":'
+
+
+def token_frames(tokens: Tokens, first_offset: int | None = None) -> list[bytes]:
+    """The frames of a batch. Hot: 0.3 µs per token of a large batch, 1.2 µs for a single one; pydantic's dump takes 3.
+
+    Args:
+        first_offset: the first token's offset, for a dialect that tells offsets.
+    """
+    prefix, index = token_prefix(tokens.message_id), tokens.index
+    if first_offset is None:
+        frames = [
+            f'{prefix}{encode_basestring(text)},"index":{index}}}' for index, text in enumerate(tokens.texts, index)
+        ]
+    else:
+        lead = first_offset - index
+        frames = [
+            f'{prefix}{encode_basestring(text)},"index":{index},"offset":{lead + index}}}'
+            for index, text in enumerate(tokens.texts, index)
+        ]
+    return [frame.encode("utf-8", "replace") for frame in frames]
+
+
+class Dialect(ABC):
+    """A connection's translator. `name` tells which; `lang` is the language of its error texts."""
+
+    name: DialectName
+
+    def __init__(self, lang: Lang = "ko") -> None:
+        self.lang: Lang = lang
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {self.lang}>"
+
+    @abstractmethod
+    def feed(self, offset: int, event: Event) -> Sequence[bytes]:
+        """The frames of an entry of the log; none if this dialect does not tell it.
+
+        Args:
+            offset: the event's offset; of a `Tokens`, its first token's.
+        """
+
+    @abstractmethod
+    def reply(self, reply: Reply) -> Sequence[bytes]:
+        """The frames of something for this connection alone."""
+
+    def _failed(self, event: Failed) -> dict[str, Any]:
+        message, solutions = event.fault.render(self.lang)
+        body: dict[str, Any] = {
+            "type": "stream_error",
+            "message_id": event.message_id,
+            "error_code": event.fault.code,
+            "message": message,
+            "solutions": solutions,
+        }
+        retry_after_ms = event.retry_after_ms or event.fault.spec.retry_after_ms
+        if retry_after_ms:
+            body["retry_after_ms"] = retry_after_ms
+        return body
+
+
+class SeedDialect(Dialect):
+    """The default: the five events and nothing unasked."""
+
+    name: DialectName = "seed"
+
+    def feed(self, offset: int, event: Event) -> Sequence[bytes]:
+        if type(event) is Tokens:
+            return token_frames(event)
+        body = self._body(event)
+        return (dump(body),) if body else NO_FRAMES
+
+    def reply(self, reply: Reply) -> Sequence[bytes]:
+        match reply:
+            case Pong(id=ping_id):
+                return (dump({"type": "pong", "id": ping_id}),)
+            case Custom(body):
+                return (dump(body),)
+            case Ready() | CancelResult() | Duplicate() | Presence() | Typing() | Goaway():
+                return NO_FRAMES
+            case _:
+                return self.feed(0, reply)
+
+    def _body(self, event: Event) -> dict[str, Any] | None:
+        match event:
+            case Started(message_id, session_id, timestamp):
+                return {
+                    "type": "stream_start",
+                    "message_id": message_id,
+                    "session_id": session_id,
+                    "timestamp": timestamp,
+                }
+            case Sources(message_id, sources):
+                return {"type": "stream_sources", "message_id": message_id, "sources": sources}
+            case Ended():
+                return {
+                    "type": "stream_end",
+                    "message_id": event.message_id,
+                    "total_tokens": event.total_tokens,
+                    "processing_time_ms": event.processing_time_ms,
+                    "finish_reason": event.finish_reason,
+                }
+            case Failed():
+                return self._failed(event)
+            case UserMessage() | Status() | Receipt() | Tokens():
+                return None
+            case _:
+                assert_never(event)
+
+
+class V1Dialect(SeedDialect):
+    """`trialogue.v1`: the seed's events with positions, and the rest of the session's life."""
+
+    name: DialectName = "trialogue.v1"
+
+    def feed(self, offset: int, event: Event) -> Sequence[bytes]:
+        if type(event) is Tokens:
+            return token_frames(event, offset)
+        body = self._body(event)
+        return (dump({**body, "offset": offset}),) if body else NO_FRAMES
+
+    def reply(self, reply: Reply) -> Sequence[bytes]:
+        match reply:
+            case Ready():
+                body = {name: getattr(reply, name) for name in Ready.__dataclass_fields__}
+                return (dump({"type": "session_ready", **body}),)
+            case CancelResult(message_id, outcome):
+                return (dump({"type": "cancel_result", "message_id": message_id, "outcome": outcome}),)
+            case Duplicate(message_id):
+                return (dump({"type": "stream_status", "message_id": message_id, "phase": "duplicate"}),)
+            case Presence(connections):
+                return (dump({"type": "presence", "connections": connections}),)
+            case Typing(active):
+                return (dump({"type": "typing", "active": active}),)
+            case Goaway(reason, retry_after_ms):
+                return (dump({"type": "goaway", "reason": reason, "retry_after_ms": retry_after_ms}),)
+            case Pong() | Custom():
+                return super().reply(reply)
+            case Tokens():
+                return token_frames(reply)
+            case _:
+                body = self._body(reply) or {}
+                return (dump(body),) if body else NO_FRAMES
+
+    def _body(self, event: Event) -> dict[str, Any] | None:
+        match event:
+            case UserMessage(message_id, content, on_busy):
+                return {"type": "user_message", "message_id": message_id, "content": content, "on_busy": on_busy}
+            case Status(message_id, phase, extra):
+                return {"type": "stream_status", "message_id": message_id, "phase": phase, **extra}
+            case Receipt():
+                body = {name: getattr(event, name) for name in Receipt.__dataclass_fields__}
+                return {"type": "stream_receipt", **body}
+            case Ended():
+                body = super()._body(event) or {}
+                return {**body, "meta": event.meta} if event.meta else body
+            case _:
+                return super()._body(event)
+
+
+def dialect_for(name: DialectName, lang: Lang) -> Dialect:
+    return V1Dialect(lang) if name == SUBPROTOCOL else SeedDialect(lang)

@@ -1,0 +1,173 @@
+"""What a log holds and what connections are told, as plain values; `dialects.py` knows how they look on the wire.
+
+Each event of a log takes one offset, except `Tokens`, which takes one per token: a batch that became ready together
+stays together, so that nothing is paid per token but its bytes. Events are immutable; dialects keep their encodings
+beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from trialogue.core.errors import Fault
+from trialogue.core.machine import Policy, Upstream
+
+Source = dict[str, Any]
+Phase = Literal["queued", "waiting", "retrieving", "generating", "pipeline"]
+
+
+@dataclass(frozen=True, slots=True)
+class UserMessage:
+    """The accepted message itself. `options` are the service's and stay off the wire."""
+
+    message_id: str
+    content: str
+    on_busy: Policy
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A turn has begun. `timestamp`: UTC, ISO 8601 with `Z`."""
+
+    message_id: str
+    session_id: str
+    timestamp: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens `index`, `index + 1`, … of a turn. Never empty; no text is empty."""
+
+    message_id: str
+    index: int
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What the answer rests on; each has title, score and content_preview."""
+
+    message_id: str
+    sources: Sequence[Source]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a turn stands. `extra` holds the wire's further keys: place, data, session_id."""
+
+    message_id: str
+    phase: Phase
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A turn's end without a fault. `meta` is what the pipeline's `done` told."""
+
+    message_id: str
+    finish_reason: str
+    total_tokens: int
+    processing_time_ms: int
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A turn's end with a fault (in a log), or a refusal (in a reply)."""
+
+    message_id: str
+    fault: Fault
+    retry_after_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """How much of a turn was generated, sent, seen (token counts), and what became of its upstream.
+
+    `sent` is the furthest of all connections, `acked` the furthest index + 1 that any of them acknowledged, None if
+    nobody acks. `chars`: characters of the tokens that were sent.
+    """
+
+    message_id: str
+    generated: int
+    sent: int
+    acked: int | None
+    chars: int
+    upstream: Upstream
+
+
+Event = UserMessage | Started | Tokens | Sources | Status | Ended | Failed | Receipt
+
+
+# ── Replies: for one connection, never in a log ──────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The first frame of a `trialogue.v1` connection; the fields are the wire's."""
+
+    session_id: str
+    position: str
+    resumed: Literal["new", "attached", "replayed", "gap"]
+    running: str | None
+    queued: Sequence[str]
+    connections: int
+    limits: Mapping[str, int]
+    heartbeat_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CancelResult:
+    """What became of a cancel."""
+
+    message_id: str | None
+    outcome: Literal["cancelled", "already_ended", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The message id was known: nothing is generated."""
+
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """How many connections the session has now."""
+
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Typing:
+    """Another connection's user is typing, or has stopped."""
+
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to a ping, with its id."""
+
+    id: str | int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Goaway:
+    """A planned close follows."""
+
+    reason: str
+    retry_after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """An application's own frame: any JSON object, in every dialect."""
+
+    body: Mapping[str, Any]
+
+
+Reply = Failed | Ready | CancelResult | Duplicate | Presence | Typing | Pong | Goaway | Custom | Event

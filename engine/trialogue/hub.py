@@ -1,0 +1,193 @@
+"""Registry and supervisor of the sessions: finds or spawns them, restarts those that crash, sees them drained.
+
+One for one: a session's crash is its own. Sessions are keyed by (principal, session id), so nobody can meet somebody
+else's. Generations run in the hub's nursery, not in their session's, because an upstream that refuses to close may
+outlive the session that it was opened for.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import trio
+
+from trialogue.core.errors import CloseCode, Fault
+from trialogue.core.events import Custom, Goaway
+from trialogue.core.limits import Limits
+from trialogue.core.machine import Drain
+from trialogue.generation import Census
+from trialogue.log import Log, MemoryLog
+from trialogue.metrics import Meter, NullMeter
+from trialogue.service import Service
+from trialogue.session import Circle, Client, Session
+
+logger = logging.getLogger(__name__)
+
+MAX_CRASHES = 3
+CRASH_WINDOW = 30.0
+"""More than `MAX_CRASHES` crashes of a session's actor within this many seconds, and it is closed with 1011."""
+
+
+class Hub:
+    """All sessions of a process. Set `service` whenever it is ready; until then messages are refused with WS-002."""
+
+    def __init__(
+        self,
+        service: Service | None = None,
+        limits: Limits | None = None,
+        meter: Meter | None = None,
+        *,
+        make_log: Callable[[int, int], Log] = MemoryLog,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.service = service
+        self.limits = limits or Limits()
+        self.meter = meter or NullMeter()
+        self.census = Census()
+        self.draining = False
+        self.connections = 0
+        self.sessions: dict[tuple[str, str], Session] = {}
+        self._make_log = make_log
+        self._now_ms = now_ms
+        self._epoch = 0
+        self._circle: Circle | None = None
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    def __repr__(self) -> str:
+        phase = "draining" if self.draining else "open" if self._circle else "closed"
+        return f"<Hub {phase}, {len(self.sessions)} sessions, {self.connections} connections>"
+
+    @property
+    def running(self) -> bool:
+        """Can connections attach?"""
+        return self._circle is not None
+
+    @property
+    def ready(self) -> bool:
+        """Would a message be accepted now?"""
+        return self.running and self.service is not None and not self.draining
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[Self, None]:
+        """Supervise for the length of the block. At its end all is cancelled: `drain` before, to be kind."""
+        async with trio.open_nursery() as nursery:
+            self._circle = Circle(self.limits, self.meter, self.census, nursery, lambda: self.service, self._changed)
+            try:
+                yield self
+            finally:
+                self._circle = None
+                nursery.cancel_scope.cancel()
+
+    # For connections.
+
+    def session(self, principal: str, session_id: str) -> Session:
+        """The session with that id, spawned if there is none. Raises RuntimeError when the hub does not run."""
+        circle = self._circle
+        if circle is None:
+            raise RuntimeError("the hub is not running: enter `open()` (or the app's lifespan) before connections come")
+        key = (principal, session_id)
+        session = self.sessions.get(key)
+        if session is None:
+            self._epoch = max(self._epoch + 1, self._now_ms())
+            session = self.sessions[key] = Session(key, self._make_log(self._epoch, self.limits.log_bytes), circle)
+            circle.nursery.start_soon(self._supervise, session)
+            if self.draining:
+                session.tell(Drain(now=False))
+        return session
+
+    def attached(self, client: Client, session: Session) -> None:
+        self.connections += 1
+        session.attach(client)
+
+    def detached(self, client: Client, session: Session, *, stop: bool) -> None:
+        self.connections -= 1
+        session.detach(client, stop=stop)
+        self._changed()
+
+    def refusal(self) -> Fault | None:
+        """Why no new turn can be taken now, whoever asks; None if one can."""
+        limits, census = self.limits, self.census
+        if self.service is None:
+            return Fault("WS-002")
+        if limits.max_abandoned and census.abandoned >= limits.max_abandoned:
+            return Fault("WS-010")
+        if limits.max_generations and census.open - census.abandoned >= limits.max_generations:
+            return Fault("WS-010")
+        return None
+
+    # For applications.
+
+    def is_connected(self, session_id: str, *, principal: str = "") -> bool:
+        """Has that session a connection now?"""
+        session = self.sessions.get((principal, session_id))
+        return bool(session and session.clients)
+
+    def send_json(self, session_id: str, body: Mapping[str, Any], *, principal: str = "") -> int:
+        """Hand a JSON object to all connections of a session. Returns to how many; a broken one hurts no other."""
+        session = self.sessions.get((principal, session_id))
+        return self._hand(session, body) if session else 0
+
+    def broadcast(self, body: Mapping[str, Any]) -> int:
+        """Hand a JSON object to all connections of all sessions. Returns to how many."""
+        return sum(self._hand(session, body) for session in tuple(self.sessions.values()))
+
+    def _hand(self, session: Session, body: Mapping[str, Any]) -> int:
+        clients = tuple(session.clients.values())
+        for client in clients:
+            client.reply(Custom(body))
+        return len(clients)
+
+    # Supervision.
+
+    async def _supervise(self, session: Session) -> None:
+        """Run a session's actor, restart it when it crashes, give it up when it does so too often."""
+        crashes: deque[float] = deque(maxlen=MAX_CRASHES + 1)
+        crashed = False
+        try:
+            while True:
+                try:
+                    if crashed:
+                        session.recover()
+                    await session.run()
+                    return
+                except Exception:
+                    logger.exception("session actor crashed")
+                    self.meter.crashed()
+                crashed = True
+                crashes.append(trio.current_time())
+                if len(crashes) > MAX_CRASHES and crashes[-1] - crashes[0] <= CRASH_WINDOW:
+                    session.give_up()
+                    return
+        finally:
+            if self.sessions.get(session.key) is session:
+                del self.sessions[session.key]
+            self._changed()
+
+    def _changed(self) -> None:
+        if self._waiting:
+            self._waiting.unpark_all()
+
+    async def drain(self, timeout: float, farewell: float = 1.0) -> None:
+        """Leave without dropping anyone: no new turns, running ones get `timeout` seconds, then WS-006; close 1012.
+
+        Returns when every connection has gone, or `farewell` seconds after the last turn's end. Cancelled: no new
+        turns are taken all the same.
+        """
+        self.draining = True
+        for session in tuple(self.sessions.values()):
+            session.tell(Drain(now=False))
+        with trio.move_on_after(timeout):
+            while not all(session.state.draining and session.state.idle for session in self.sessions.values()):
+                await self._waiting.park()
+        for session in tuple(self.sessions.values()):
+            session.tell(Drain(now=True))
+        with trio.move_on_after(farewell):
+            while self.connections:
+                await self._waiting.park()
+        for session in tuple(self.sessions.values()):
+            session.dismiss(CloseCode.RESTART, "restart", Goaway("drain", 1000))

@@ -1,0 +1,435 @@
+"""The actor: an inbox (a memory channel), `step`, and the effects it asks for; nothing else is decided here.
+
+Everything between two receives is synchronous, so the actor never waits for a client, an upstream or a store, and a
+cancel is never stuck behind a token. Its inbox needs no bound of its own: a connection yields after each tell, so at
+most one input per connection and three facts per generation wait in it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import inf
+from typing import Literal, Protocol, assert_never
+
+import trio
+
+from trialogue.core.errors import CloseCode, Fault
+from trialogue.core.events import (
+    CancelResult,
+    Duplicate,
+    Ended,
+    Event,
+    Failed,
+    Goaway,
+    Presence,
+    Reply,
+    Started,
+    Status,
+    Typing,
+    UserMessage,
+)
+from trialogue.core.limits import Limits
+from trialogue.core.machine import (
+    Accept,
+    Answer,
+    Asker,
+    Begin,
+    Cancel,
+    Effect,
+    End,
+    Ending,
+    Input,
+    Outcome,
+    Queue,
+    Refuse,
+    Repeat,
+    Settle,
+    Start,
+    State,
+    Stop,
+    Submit,
+    Turn,
+    recover,
+    step,
+)
+from trialogue.generation import Census, Generation
+from trialogue.log import Gap, Log, Position
+from trialogue.metrics import Meter
+from trialogue.service import Service
+
+logger = logging.getLogger(__name__)
+
+Resumed = Literal["new", "attached", "replayed", "gap"]
+
+
+class Client(Protocol):
+    """What a session knows of a connection. No method may block or raise."""
+
+    number: int
+    start: int
+    """The offset from which this connection follows the log."""
+
+    def reply(self, reply: Reply) -> None:
+        """Hand it something, after every entry that is in the log now."""
+
+    def dismiss(self, code: CloseCode, reason: str, goaway: Goaway | None = None) -> None:
+        """Close it, after everything that it has been handed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """A bug of ours, found outside the actor: it is the actor that crashes."""
+
+    error: BaseException
+
+
+class Wake:
+    """Look at the alarms again."""
+
+
+@dataclass(slots=True)
+class Circle:
+    """What all sessions of a hub share: where services and tasks come from, what is counted, how much is allowed."""
+
+    limits: Limits
+    meter: Meter
+    census: Census
+    nursery: trio.Nursery
+    service: Callable[[], Service | None]
+    changed: Callable[[], None]
+
+
+class Session:
+    """One conversation. `key` is (principal, session id); `run` is the actor, the rest is called by its peers."""
+
+    def __init__(self, key: tuple[str, str], log: Log, circle: Circle) -> None:
+        self.key = key
+        self.log = log
+        self.state = State()
+        self.clients: dict[int, Client] = {}
+        self.generations: dict[str, Generation] = {}
+        self.confirmed_id: str | None = None
+        self._circle = circle
+        self._tell, self._inbox = trio.open_memory_channel[Input | Crash | Wake](inf)
+        self._in_hand: Input | Crash | Wake | None = None
+        self._began: dict[str, int] = {}  # unended turns: the offset of their stream_start
+        self._pins: dict[str, int] = {}  # turns of which the log must keep everything: the offset of their message
+        self._ends: dict[str, tuple[int, int]] = {}  # ended turns in the log: from their message to after their end
+        self._repeats: list[Repeat] = []
+        self._linger_at = self._expires_at = inf
+
+    def __repr__(self) -> str:
+        running = self.state.running.message_id if self.state.running else None
+        queued = len(self.state.queue)
+        return f"<Session {self.key[1]!r} {len(self.clients)} connections, running {running!r}, {queued} queued>"
+
+    # Called by connections and by the hub.
+
+    @property
+    def session_id(self) -> str:
+        """The id that the service confirmed, else the connections'."""
+        return self.confirmed_id or self.key[1]
+
+    def owns(self, session_id: str) -> bool:
+        """Is this the session's own id, or the one that the service confirmed for it?"""
+        return session_id in (self.key[1], self.confirmed_id)
+
+    def tell(self, happened: Input | Crash | Wake) -> None:
+        """Put something into the inbox. Never blocks."""
+        self._tell.send_nowait(happened)
+
+    def place(self, after: Position | None) -> tuple[int, Resumed]:
+        """Where a new connection starts to follow, and what that is called."""
+        log = self.log
+        if after is not None:
+            if after.epoch == log.epoch and log.start <= after.offset <= log.end:
+                return after.offset, "replayed"
+            return self._turn_start(), "gap"
+        if log.end == 0:
+            return 0, "new"
+        return self._turn_start(), "attached"
+
+    def _turn_start(self) -> int:
+        running = self.state.running
+        return self._began.get(running.message_id, self.log.end) if running else self.log.end
+
+    def unanswered(self) -> list[UserMessage]:
+        """The questions of the running and the queued turns, for a connection that was not there when they came."""
+        turns = (*((self.state.running,) if self.state.running else ()), *self.state.queue)
+        return [UserMessage(turn.message_id, turn.content, turn.on_busy) for turn in turns]
+
+    def attach(self, client: Client) -> None:
+        """A connection has come. The others hear of it."""
+        self.clients[client.number] = client
+        self._linger_at = self._expires_at = inf
+        self._announce(client)
+
+    def detach(self, client: Client, *, stop: bool) -> None:
+        """A connection has gone: on purpose (`stop`), or lost. The last one's way decides what becomes of the turns."""
+        if self.clients.pop(client.number, None) is None:
+            return
+        self._announce(client)
+        if self.clients:
+            return
+        now, limits = trio.current_time(), self._circle.limits
+        self._expires_at = now + limits.session_ttl
+        if stop:
+            self.tell(Cancel(None, None))
+        else:
+            self._linger_at = now + limits.linger
+            self.tell(Wake())
+
+    def relay_typing(self, origin: Client, active: bool) -> None:
+        for client in tuple(self.clients.values()):
+            if client is not origin:
+                client.reply(Typing(active))
+
+    def ack(self, message_id: str, index: int) -> None:
+        """A client has shown tokens up to `index`. Of a turn that is settled, it comes too late to matter."""
+        if message_id in self.generations:
+            self.generations[message_id].ack(index)
+
+    def _announce(self, cause: Client) -> None:
+        for client in tuple(self.clients.values()):
+            if client is not cause:
+                client.reply(Presence(len(self.clients)))
+
+    # The actor.
+
+    async def run(self) -> None:
+        """Until the session has expired. An exception is a crash; the hub decides what follows (see `recover`)."""
+        while not self._expired():
+            with trio.move_on_at(self._alarm()) as alarm:
+                message = await self._inbox.receive()
+            if not alarm.cancelled_caught:
+                self._in_hand = message
+                self._handle(message)
+                self._in_hand = None
+            elif trio.current_time() >= self._linger_at:
+                self._linger_at = inf
+                self._handle(Cancel(None, None))
+
+    def _alarm(self) -> float:
+        return min(self._linger_at, self._expires_at if self._at_rest() else inf)
+
+    def _at_rest(self) -> bool:
+        return not self.clients and self.state.idle and not self.generations
+
+    def _expired(self) -> bool:
+        return self._at_rest() and trio.current_time() >= self._expires_at
+
+    def _handle(self, message: Input | Crash | Wake) -> None:
+        if isinstance(message, Wake):
+            return
+        if isinstance(message, Crash):
+            raise message.error
+        self.state, effects = step(self.state, message, self._circle.limits)
+        self._perform(effects)
+
+    def _perform(self, effects: list[Effect]) -> None:
+        """All effects of one step, in order; what goes into the log goes in as few appends as order allows."""
+        events: list[Event] = []
+        for effect in effects:
+            match effect:
+                case Accept(turn):
+                    self._circle.meter.accepted()
+                    events.append(UserMessage(turn.message_id, turn.content, turn.on_busy, turn.options))
+                case Queue(message_id, place):
+                    events.append(Status(message_id, "queued", {"place": place}))
+                case Begin(turn, waiting):
+                    events.append(Started(turn.message_id, self.key[1], _timestamp()))
+                    if waiting:
+                        events.append(Status(turn.message_id, "waiting"))
+                    self.generations[turn.message_id] = self._generation(turn)
+                case Start(turn):
+                    events.append(Status(turn.message_id, "retrieving"))
+                    self._start(turn)
+                case Stop(message_id):
+                    self.generations[message_id].stop()
+                case End(message_id, outcome):
+                    events.append(self._end(message_id, outcome))
+                    if self._repeats:
+                        self._append(events)
+                        self._send_repeats()
+                case Settle(message_id, _):
+                    self._settle(message_id, events)
+                case Refuse() | Repeat() | Answer():
+                    self._append(events)
+                    self._reply(effect)
+                case _:
+                    assert_never(effect)
+        self._append(events)
+        self._rest()
+
+    def _rest(self) -> None:
+        """Between two steps: a drained session lets its connections go; whoever waits for a change hears of it."""
+        if self.state.draining and self.state.idle:
+            self.dismiss(CloseCode.RESTART, "restart", Goaway("drain", 1000))
+        self._circle.changed()
+
+    def _append(self, events: list[Event]) -> None:
+        """Append and clear `events`, noting where turns stand in the log."""
+        if not events:
+            return
+        batch, first = events[:], self.log.end
+        events.clear()
+        for offset, event in enumerate(batch, first):  # none of these is a Tokens: one offset each
+            if isinstance(event, UserMessage):
+                self._pins[event.message_id] = offset
+            elif isinstance(event, Started):
+                self._began[event.message_id] = offset
+            elif isinstance(event, Ended | Failed):
+                self._began.pop(event.message_id, None)
+                self._ends[event.message_id] = (self._pins.get(event.message_id, offset), offset + 1)
+                if event.message_id not in self.generations:
+                    self._unpin(event.message_id)
+        self.log.floor = min(self._pins.values(), default=None)
+        self.log.extend(batch)
+
+    def _unpin(self, message_id: str) -> None:
+        self._pins.pop(message_id, None)
+        self.log.floor = min(self._pins.values(), default=None)
+        while self._ends and next(iter(self._ends.values()))[0] < self.log.start:
+            del self._ends[next(iter(self._ends))]
+
+    # Effects.
+
+    def _generation(self, turn: Turn) -> Generation:
+        circle = self._circle
+        return Generation(
+            turn,
+            self.session_id,
+            self.log,
+            circle.limits,
+            circle.meter,
+            circle.census,
+            tell=self.tell,
+            confirm=self._confirm,
+            crash=lambda error: self.tell(Crash(error)),
+        )
+
+    def _confirm(self, session_id: str) -> None:
+        self.confirmed_id = session_id
+
+    def _start(self, turn: Turn) -> None:
+        service = self._circle.service()
+        assert service, "a turn was accepted without a service"
+        self.generations[turn.message_id].start(service, self._circle.nursery)
+
+    def _end(self, message_id: str, outcome: Outcome) -> Event:
+        generation = self.generations.get(message_id)
+        tokens, elapsed = (generation.tokens, generation.elapsed_ms) if generation else (0, 0)
+        if generation:
+            generation.ended(outcome.ending)
+            if not generation.started:
+                del self.generations[message_id]
+        code = outcome.fault.code if outcome.fault else ""
+        self._circle.meter.ended(outcome.ending, code, tokens, elapsed / 1000)
+        if outcome.fault:
+            return Failed(message_id, outcome.fault)
+        return Ended(message_id, outcome.finish_reason, tokens, elapsed, generation.meta if generation else {})
+
+    def _settle(self, message_id: str, events: list[Event]) -> None:
+        generation = self.generations.pop(message_id)
+        if generation.receipt:
+            events.append(generation.receipt)
+        self._unpin(message_id)
+
+    def _reply(self, effect: Refuse | Repeat | Answer) -> None:
+        match effect:
+            case Refuse(asker, message_id, fault):
+                self._circle.meter.refused(fault.code)
+                self._send(asker, Failed(message_id, fault))
+            case Answer(asker, message_id, outcome):
+                self._send(asker, CancelResult(message_id, outcome))
+            case Repeat(asker, message_id):
+                self._send(asker, Duplicate(message_id))
+                self._repeats.append(effect)
+                if self.state.idle:
+                    self._send_repeats()
+
+    def _send(self, asker: Asker, reply: Reply) -> None:
+        if asker in self.clients:
+            self.clients[asker].reply(reply)
+
+    def _send_repeats(self) -> None:
+        """Replay ended turns to those who asked with their ids and had not been there; never inside a running turn."""
+        repeats, self._repeats = self._repeats, []
+        for repeat in repeats:
+            client = self.clients.get(repeat.asker) if repeat.asker is not None else None
+            known = self.state.ledger.get(repeat.message_id)
+            if client is None or known is None or known.outcome is None:
+                continue  # gone; or its turn is still to come, and every event of it anyway
+            start, end = self._ends.get(repeat.message_id, (-1, -1))
+            if start >= 0 and client.start < end:
+                continue  # it was attached: everything up to its position was sent to it
+            for reply in self._past(repeat.message_id, start, end, known.outcome):
+                client.reply(reply)
+
+    def _past(self, message_id: str, start: int, end: int, outcome: Outcome) -> list[Reply]:
+        """An ended turn's events; its ending only, when they are trimmed."""
+        try:
+            entries = self.log.read(start, end) if start >= 0 else []
+        except Gap:
+            entries = []
+        past: list[Reply] = [event for _, event in entries if getattr(event, "message_id", None) == message_id]
+        if past:
+            return past
+        if outcome.fault:
+            return [Failed(message_id, outcome.fault)]
+        return [Ended(message_id, outcome.finish_reason, 0, 0)]
+
+    # Called by the hub.
+
+    def recover(self) -> None:
+        """After a crash: fence what runs, rebuild the state from the log, end what is lost, go on with the rest."""
+        culprit, self._in_hand = self._in_hand, None
+        unended, begun = self._unended()
+        self._fence_all()
+        slot = next(iter(self.generations), None)
+        self.state, effects = recover(self.state, unended, begun, slot)
+        self._perform(effects)
+        if isinstance(culprit, Submit) and culprit.turn.message_id not in self.state.ledger:
+            self._send(culprit.asker, Failed(culprit.turn.message_id, Fault("WS-007")))
+
+    def _fence_all(self) -> None:
+        """Stop what runs; what never started is forgotten. At most one is left: the one that holds the slot."""
+        for message_id, generation in list(self.generations.items()):
+            if generation.started:
+                generation.stop()
+                generation.ended(Ending.FAILED)
+            else:
+                del self.generations[message_id]
+
+    def _unended(self) -> tuple[tuple[Turn, ...], bool]:
+        """What the log says was promised: the accepted turns without an end, the begun one first."""
+        turns: dict[str, Turn] = {}
+        begun: dict[str, Turn] = {}
+        for _, event in self.log.read(self.log.start, self.log.end):
+            if isinstance(event, UserMessage):
+                turns[event.message_id] = Turn(event.message_id, event.content, event.on_busy, event.options)
+            elif isinstance(event, Started) and event.message_id in turns:
+                begun[event.message_id] = turns.pop(event.message_id)
+            elif isinstance(event, Ended | Failed):
+                turns.pop(event.message_id, None)
+                begun.pop(event.message_id, None)
+        return (*begun.values(), *turns.values()), bool(begun)
+
+    def give_up(self) -> None:
+        """It crashed too often: every unended turn gets its one ending, every connection is closed with 1011."""
+        self._fence_all()
+        for turn in self._unended()[0]:
+            self.log.extend([Failed(turn.message_id, Fault("WS-007"))])
+            self._circle.meter.ended(Ending.FAILED, "WS-007", 0, 0)
+        self.dismiss(CloseCode.CRASHED, "session crashed repeatedly")
+
+    def dismiss(self, code: CloseCode, reason: str, goaway: Goaway | None = None) -> None:
+        for client in tuple(self.clients.values()):
+            client.dismiss(code, reason, goaway)
+
+
+def _timestamp() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
