@@ -1,0 +1,119 @@
+"""A Trio async generator, driven by hand so that all that is ready leaves in one write.
+
+`__anext__()` is stepped until it really suspends: what came until then is one batch. A generator that never suspends
+is made to, once per `CHECKPOINT_EVERY` batches, or a flood would starve everybody else's reader.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
+from functools import partial
+from typing import Any
+
+import trio
+
+from trialogue import Emit, ServiceEvent, Turn, TurnReceipt
+from trialogue_adapters.bridges.pipeline import Pipeline, is_factory, resolve, translate
+
+BATCH = 32
+CHECKPOINT_EVERY = 16
+
+
+async def trio_service(source: Any) -> TrioService:
+    """Make a service of an object, an async generator function, or a factory. Raises NotAService."""
+    made = source() if is_factory(source) else source
+    if inspect.isawaitable(made):
+        made = await made
+    pipeline = resolve(made)
+    return (AttentiveTrioService if pipeline.ended else TrioService)(pipeline)
+
+
+class TrioService:
+    """The service port over a Trio pipeline."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    async def run(self, turn: Turn, session_id: str, emit: Emit) -> None:
+        stream = self._pipeline.stream(turn.content, session_id, dict(turn.options))
+        if inspect.isawaitable(stream):
+            stream = await stream
+        try:
+            await _pump(stream, emit)
+        finally:
+            if hasattr(stream, "aclose"):
+                with trio.CancelScope(shield=True):  # its own clean-up is the upstream's; the engine has the deadline
+                    await stream.aclose()
+
+
+class AttentiveTrioService(TrioService):
+    """… of one that wants to hear how its answers ended."""
+
+    async def ended(self, receipt: TurnReceipt, text: str) -> None:
+        assert self._pipeline.ended
+        told = self._pipeline.ended(receipt, text)
+        if inspect.isawaitable(told):
+            await told
+
+
+@types.coroutine
+def _go_on(coroutine: Coroutine[Any, Any, Any], trap: Any) -> Generator[Any, Any, Any]:
+    """Await a coroutine that has been stepped once already and has yielded `trap`."""
+    while True:
+        try:
+            answer = yield trap
+        except BaseException as error:  # noqa: BLE001 - Trio cancels a task by throwing into it: pass it on
+            step = partial(coroutine.throw, error)
+        else:
+            step = partial(coroutine.send, answer)
+        try:
+            trap = step()
+        except StopIteration as finished:
+            return finished.value
+
+
+async def _pump(stream: AsyncIterator[Any], emit: Emit) -> None:
+    """Emit batches: as much as is ready, or `BATCH` items; then whatever suspends the generator suspends us."""
+    batch: list[ServiceEvent] = []
+    flushes = 0
+    while True:
+        upcoming = _coroutine(stream.__anext__())
+        try:
+            try:
+                trap = upcoming.send(None)
+            except StopIteration as ready:
+                item = ready.value
+            else:
+                if batch:
+                    emit(batch)
+                    batch = []
+                flushes = 0
+                item = await _go_on(upcoming, trap)
+        except StopAsyncIteration:
+            break
+        batch.append(translate(item))
+        if len(batch) >= BATCH:
+            emit(batch)
+            batch = []
+            flushes += 1
+            if flushes % CHECKPOINT_EVERY == 0:
+                await trio.lowlevel.checkpoint()
+        if not emit.has_room():
+            emit(batch)
+            batch = []
+            await emit.room()
+    if batch:
+        emit(batch)
+
+
+def _coroutine(awaitable: Awaitable[Any]) -> Any:
+    """Something with `send` and `throw`. An async generator's `__anext__` has them; others are wrapped."""
+    if hasattr(awaitable, "send"):
+        return awaitable
+
+    async def wrapped() -> Any:
+        return await awaitable
+
+    return wrapped()

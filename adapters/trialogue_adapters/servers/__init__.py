@@ -1,0 +1,1 @@
+"""Servers: the ASGI application, the hypercorn that serves it well, and the trio-websocket listener."""

@@ -1,0 +1,287 @@
+"""The ASGI application: `/chat-ws`, the page, and the health and metrics endpoints, over any ASGI server on Trio.
+
+It owns the hub and the service for as long as its lifespan; a host that runs no lifespan for it enters `lifespan()`
+itself. The service may come late (`set_chat_service`): until then messages are refused with WS-002.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from trialogue import Connection, Disconnected, Hub, Limits, Policy
+from trialogue_adapters import web
+from trialogue_adapters.bridges import Runtime, open_service
+from trialogue_adapters.metrics import PrometheusMeter
+from trialogue_adapters.servers.handshake import PATH, Rejected, Welcome, read_handshake
+
+logger = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+TRANSPORT_EXTENSION = "trialogue.transport"
+"""The scope extension under which our own server offers a transport that writes without awaiting."""
+
+CLOSE_SECONDS = 5.0
+
+PAGE_HEADERS: Sequence[tuple[bytes, bytes]] = (
+    (b"content-security-policy", web.CONTENT_SECURITY_POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-cache"),
+)
+
+
+class AsgiTransport:
+    """The plain way: frames are parked, and `drain` sends them one by one, as ASGI wants it."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._parked: list[bytes] = []
+        self._gone = False
+
+    def __repr__(self) -> str:
+        return f"<AsgiTransport {'closed' if self._gone else 'open'}, {len(self._parked)} parked>"
+
+    async def receive(self) -> str | bytes:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self._gone = True
+            raise Disconnected(message.get("code") or 1005)
+        text: str | None = message.get("text")
+        if text is not None:
+            return text
+        data: bytes = message.get("bytes") or b""
+        return data
+
+    def write(self, frames: Sequence[bytes]) -> bool:
+        self._parked += frames
+        return False
+
+    async def drain(self) -> None:
+        frames, self._parked = self._parked, []
+        for frame in frames:
+            await self._send({"type": "websocket.send", "text": frame.decode()})
+
+    async def close(self, code: int, reason: str) -> None:
+        if self._gone:
+            return
+        self._gone = True
+        with trio.move_on_after(CLOSE_SECONDS):
+            try:
+                await self.drain()
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            except Exception as error:  # noqa: BLE001 - servers differ in what they raise for a peer that has gone
+                logger.debug("closing a connection: %r", error)
+
+
+class App:
+    """One engine behind ASGI. `hub` is for applications: `is_connected`, `send_json`, `broadcast`."""
+
+    def __init__(
+        self,
+        service: Any = None,
+        *,
+        runtime: Runtime = "asyncio",
+        limits: Limits | None = None,
+        policy: Policy = Policy.INTERRUPT,
+        heartbeat: float = 20.0,
+        page: bool = True,
+    ) -> None:
+        self.meter = PrometheusMeter()
+        self.hub = Hub(limits=limits, meter=self.meter)
+        self.meter.watch(self.hub)
+        self.policy = policy
+        self.heartbeat = heartbeat
+        self._page = page
+        self._pending: tuple[Any, Runtime] | None = (service, runtime) if service is not None else None
+        self._injection: trio.Nursery | None = None
+
+    def __repr__(self) -> str:
+        return f"<App {self.hub!r}>"
+
+    # The service.
+
+    def set_chat_service(self, service: Any, runtime: Runtime = "asyncio") -> None:
+        """Give the app its service, before or while it runs; see `open_service` for what it may be.
+
+        While it runs, the service is opened in the background: until it is, and if it cannot be opened (which is
+        logged), messages are refused with WS-002. Raises RuntimeError if there is a service already.
+        """
+        if self._pending is not None or self.hub.service is not None:
+            raise RuntimeError("this app has a chat service already")
+        self._pending = (service, runtime)
+        if self._injection:
+            self._injection.start_soon(self._inject)
+
+    async def _inject(self) -> None:
+        try:
+            await self._serve_pending(None)
+        except Exception:
+            logger.exception("the chat service cannot be opened")
+
+    async def _serve_pending(self, opened: trio.Event | None) -> None:
+        assert self._pending
+        async with open_service(*self._pending) as service:
+            self.hub.service = service
+            if opened is not None:
+                opened.set()
+            await trio.sleep_forever()
+
+    # Its life.
+
+    @asynccontextmanager
+    async def lifespan(self, _host: Any = None) -> AsyncGenerator[None, None]:
+        """Open the service and the hub for the length of the block. Whatever the service's factory raises is raised.
+
+        For a host application that runs no lifespan for us; its signature is the one that Starlette wants.
+        """
+        async with trio.open_nursery() as services:
+            if self._pending:
+                opened = trio.Event()
+                services.start_soon(self._serve_pending, opened)
+                await opened.wait()
+            self._injection = services
+            try:
+                async with self.hub.open():
+                    yield
+            finally:
+                self._injection = None
+                self.hub.service = None
+                services.cancel_scope.cancel()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match scope["type"]:
+            case "lifespan":
+                await self._lifespan(receive, send)
+            case "websocket":
+                await self._websocket(scope, receive, send)
+            case "http":
+                await self._http(scope, send)
+            case kind:
+                raise ValueError(f"an ASGI scope of type {kind!r}")
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        if self.hub.running:  # somebody else's block is open around the server
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        else:
+            async with self.lifespan():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    # WebSocket.
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        try:
+            welcome = self.welcome(_path(scope), scope)
+        except Rejected as rejected:
+            await _refuse(scope, send, rejected)
+            return
+        await send({"type": "websocket.accept", "subprotocol": welcome.subprotocol})
+        offer = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
+        transport = offer(receive, send) if offer else AsgiTransport(receive, send)
+        await Connection(self.hub, transport, welcome.dialect, welcome.handshake).run()
+
+    def welcome(self, path: str, scope: Scope) -> Welcome:
+        """Read the handshake of a WebSocket scope. Raises Rejected."""
+        if path != PATH:
+            raise Rejected(404, f"there is no WebSocket here: {PATH}")
+        languages = b",".join(value for name, value in scope["headers"] if name.lower() == b"accept-language")
+        return read_handshake(
+            self.hub,
+            scope.get("query_string", b""),
+            languages.decode("latin-1"),
+            scope.get("subprotocols", ()),
+            self.policy,
+            self.heartbeat,
+        )
+
+    # HTTP.
+
+    async def _http(self, scope: Scope, send: Send) -> None:
+        method, path = scope["method"], _path(scope)
+        if method not in ("GET", "HEAD"):
+            await _answer(send, method, 405, *_json({"error": {"status": 405, "message": "GET and HEAD only"}}))
+            return
+        await _answer(send, method, *self._resource(path))
+
+    def _resource(self, path: str) -> tuple[int, bytes, Sequence[tuple[bytes, bytes]]]:
+        hub = self.hub
+        match path:
+            case "/livez":
+                return 200, *_json({"status": "alive"})
+            case "/readyz":
+                reason = "draining" if hub.draining else "service not ready"
+                return (200 if hub.ready else 503), *_json({"status": "ready" if hub.ready else reason})
+            case "/healthz":
+                return (200 if hub.ready else 503), *_json(
+                    {
+                        "status": "ready" if hub.ready else "not ready",
+                        "sessions": len(hub.sessions),
+                        "connections": hub.connections,
+                        "generations": hub.census.open - hub.census.abandoned,
+                        "abandoned": hub.census.abandoned,
+                    }
+                )
+            case "/metrics":
+                return 200, self.meter.exposition(), ((b"content-type", self.meter.content_type),)
+            case "/chat-ws":
+                return 426, *_json({"error": {"status": 426, "message": "this is a WebSocket endpoint"}})
+            case "/" | "/bot" if self._page:
+                return self._asset("index.html")
+            case _ if self._page and path.startswith("/static/"):
+                return self._asset(path.removeprefix("/static/"))
+            case _:
+                return 404, *_json({"error": {"status": 404, "message": "not found"}})
+
+    def _asset(self, name: str) -> tuple[int, bytes, Sequence[tuple[bytes, bytes]]]:
+        found = web.read(name)
+        if found is None:
+            return 404, *_json({"error": {"status": 404, "message": "not found"}})
+        body, content_type = found
+        return 200, body, ((b"content-type", content_type.encode()), *PAGE_HEADERS)
+
+
+def create_app(service: Any = None, **options: Any) -> App:
+    """Make the application. `options` are `App`'s. Mount it, or hand it to a server: `hypercorn -k trio …`."""
+    return App(service, **options)
+
+
+def _path(scope: Scope) -> str:
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(root) else path
+
+
+def _json(body: Any) -> tuple[bytes, Sequence[tuple[bytes, bytes]]]:
+    return json.dumps(body).encode(), ((b"content-type", b"application/json"),)
+
+
+async def _answer(send: Send, method: str, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    extra = [(b"upgrade", b"websocket")] if status == 426 else []
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *extra, length]})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+
+
+async def _refuse(scope: Scope, send: Send, rejected: Rejected) -> None:
+    """Answer a handshake with HTTP where the server can; else close before accepting (which is a 403)."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": rejected.reason})
+        return
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(rejected.body)).encode())]
+    await send({"type": "websocket.http.response.start", "status": rejected.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": rejected.body})

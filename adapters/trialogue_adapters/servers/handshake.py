@@ -1,0 +1,104 @@
+"""Reading a WebSocket handshake: one reading for every listener, before any actor starts.
+
+What is wrong with it is an HTTP answer with a JSON body; the listener sends it in its own way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+from urllib.parse import parse_qs
+
+from trialogue import SUBPROTOCOL, Handshake, Hub, Policy, Position
+from trialogue.core.dialects import Dialect, dialect_for
+from trialogue.core.errors import Lang
+from trialogue.core.protocol import SESSION_ID_PATTERN
+
+SESSION_ID = re.compile(SESSION_ID_PATTERN)
+PATH = "/chat-ws"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected(Exception):
+    """The handshake is refused. `status` and `reason` make the HTTP answer."""
+
+    status: int
+    reason: str
+
+    @property
+    def body(self) -> bytes:
+        return json.dumps({"error": {"status": self.status, "message": self.reason}}, ensure_ascii=False).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """Who comes, speaking what; `subprotocol` is to be accepted if the client offered one of ours."""
+
+    handshake: Handshake
+    dialect: Dialect
+    subprotocol: str | None
+
+
+def read_handshake(
+    hub: Hub,
+    query: bytes,
+    accept_language: str,
+    subprotocols: Sequence[str],
+    policy: Policy,
+    heartbeat: float,
+) -> Welcome:
+    """Check a request for `/chat-ws`. Raises Rejected."""
+    if not hub.running or hub.draining:
+        raise Rejected(503, "the server is about to restart")
+    if hub.limits.max_connections and hub.connections >= hub.limits.max_connections:
+        raise Rejected(503, "the server is at capacity")
+    try:
+        fields = parse_qs(query.decode("ascii"), keep_blank_values=True, max_num_fields=32)
+    except ValueError:
+        raise Rejected(400, "the query cannot be read") from None
+    session_id = _once(fields, "session_id")
+    if session_id is None or not SESSION_ID.fullmatch(session_id):
+        raise Rejected(400, "session_id: 1 to 128 of A-Z a-z 0-9 . _ ~ : - exactly once in the query")
+    speaks_v1 = SUBPROTOCOL in subprotocols
+    return Welcome(
+        Handshake(session_id, after=_after(fields), default_policy=policy, heartbeat_s=heartbeat),
+        dialect_for("trialogue.v1" if speaks_v1 else "seed", _lang(fields, accept_language)),
+        SUBPROTOCOL if speaks_v1 else None,
+    )
+
+
+def _once(fields: dict[str, list[str]], name: str) -> str | None:
+    values = fields.get(name, [])
+    if len(values) > 1:
+        raise Rejected(400, f"{name}: given {len(values)} times")
+    return values[0] if values else None
+
+
+def _after(fields: dict[str, list[str]]) -> Position | None:
+    after = _once(fields, "after")
+    if after is None:
+        return None
+    try:
+        return Position.parse(after)
+    except ValueError as error:
+        raise Rejected(400, f"after: {error}") from None
+
+
+def _lang(fields: dict[str, list[str]], accept_language: str) -> Lang:
+    """`lang` in the query, else the first of Accept-Language that we speak, else Korean."""
+    asked = _once(fields, "lang")
+    if asked is not None:
+        if asked not in get_args(Lang):
+            raise Rejected(400, "lang: ko or en")
+        return "en" if asked == "en" else "ko"
+    weighted: list[tuple[float, Lang]] = []
+    for part in accept_language.split(","):
+        tag, _, parameters = part.strip().partition(";")
+        primary = tag.split("-")[0].lower()
+        if primary in get_args(Lang):
+            quality = re.search(r"q=([01](?:\.\d{0,3})?)", parameters)
+            weighted.append((float(quality[1]) if quality else 1.0, "en" if primary == "en" else "ko"))
+    return max(weighted, key=lambda item: item[0])[1] if weighted else "ko"

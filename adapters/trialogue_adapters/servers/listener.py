@@ -1,0 +1,234 @@
+"""The trio-websocket listener: `/chat-ws` and nothing else, on the same engine.
+
+Stock trio-websocket 0.12 dies with every session when an exception leaves a handler or its own reader task; here
+`_handle_connection` is guarded as a whole, everything leaves through the connection's sink, and a peer is pinged.
+`tests/adapters/servers/test_pins.py` fails when a name that we rely on has moved.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import Any, NoReturn
+
+import h11
+import trio
+import wsproto
+from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, WebSocketServer
+from wsproto.utilities import RemoteProtocolError
+
+from trialogue import Connection, Disconnected
+from trialogue_adapters.servers.asgi import App
+from trialogue_adapters.servers.handshake import PATH, Rejected, Welcome, read_handshake
+from trialogue_adapters.servers.sink import Sink, Stalled, framed
+
+logger = logging.getLogger(__name__)
+
+STALL_SECONDS = 10.0
+HANDSHAKE_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
+RECEIVE_BYTES = 4096
+MAX_HEAD_BYTES = 16 * 1024
+MAX_MESSAGE_CHARS = 64 * 1024
+"""The connection counts bytes; this bound, in characters, keeps the library from collecting more."""
+
+
+class GuardedConnection(WebSocketConnection):
+    """A WebSocket whose every byte leaves through one sink, and whose reader never waits for the application."""
+
+    def __init__(self, stream: trio.SocketStream, *args: Any, **options: Any) -> None:
+        super().__init__(stream, *args, **options)
+        self.sink = Sink(stream, STALL_SECONDS)
+
+    async def _send(self, event: wsproto.events.Event) -> None:
+        """As the library's, but through the sink: a cancelled send leaves no half frame that something else follows."""
+        if not self.sink.put(self._wsproto.send(event)):
+            try:
+                await self.sink.flush()
+            except Stalled:
+                await trio.aclose_forcefully(self._stream)
+        if self.sink.broken:
+            await self._abort_web_socket()
+            raise ConnectionClosed(self._close_reason)
+
+
+class GuardedServer(WebSocketServer):
+    """The listener. One connection's end, however it comes, is no other connection's business."""
+
+    async def _handle_connection(self, stream: trio.abc.Stream) -> None:
+        try:
+            assert isinstance(stream, trio.SocketStream)
+            await self._serve_connection(stream)
+        except Exception as error:  # noqa: BLE001 - the guard: nothing that one client sends may reach another
+            logger.info("a connection failed: %r", error)
+        except BaseExceptionGroup as group:
+            _, others = group.split(Exception)
+            if others is not None:
+                raise others from None
+            logger.info("a connection failed: %r", group)
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _serve_connection(self, stream: trio.SocketStream) -> None:
+        protocol = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
+        with trio.move_on_after(HANDSHAKE_SECONDS):
+            head = await _read_head(stream)
+            try:
+                _check_upgrade(head)
+                protocol.receive_data(head)
+            except Rejected as rejected:
+                await stream.send_all(_http_answer(rejected))
+                return
+            except RemoteProtocolError as error:
+                await stream.send_all(_http_answer(Rejected(400, str(error))))
+                return
+        connection = GuardedConnection(
+            stream, protocol, max_message_size=MAX_MESSAGE_CHARS, receive_buffer_size=RECEIVE_BYTES
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection._reader_task)
+            try:
+                await self._handler(await connection._get_request())
+            finally:
+                with trio.move_on_after(CLOSE_SECONDS):
+                    await connection.aclose()
+                nursery.cancel_scope.cancel()
+
+
+async def _read_head(stream: trio.SocketStream) -> bytes:
+    """The request's head, and what came with it. A peer that says nothing is left to the handshake's deadline."""
+    head = bytearray()
+    while b"\r\n\r\n" not in head:
+        if len(head) > MAX_HEAD_BYTES:
+            raise ValueError("the request's head is too long")
+        data = await stream.receive_some(RECEIVE_BYTES)
+        if not data:
+            raise ValueError("the peer left before its request was whole")
+        head += data
+    return bytes(head)
+
+
+def _check_upgrade(head: bytes) -> None:
+    """Is it a request to upgrade at our path? Raises Rejected: 404 elsewhere, 426 for plain HTTP, 400 for no HTTP."""
+    reader = h11.Connection(h11.SERVER)
+    reader.receive_data(head)
+    try:
+        request = reader.next_event()
+    except h11.RemoteProtocolError as error:
+        raise Rejected(400, f"not a request: {error}") from None
+    assert isinstance(request, h11.Request)
+    if request.target.partition(b"?")[0] != PATH.encode():
+        raise Rejected(404, f"there is only {PATH} here")
+    if not any(name == b"upgrade" and value.lower() == b"websocket" for name, value in request.headers):
+        raise Rejected(426, "this is a WebSocket endpoint")
+
+
+def _http_answer(rejected: Rejected) -> bytes:
+    writer = h11.Connection(h11.SERVER)
+    headers = [
+        ("content-type", "application/json"),
+        ("content-length", str(len(rejected.body))),
+        ("connection", "close"),
+    ]
+    if rejected.status == 426:
+        headers += [("upgrade", "websocket")]
+    parts = (
+        writer.send(
+            h11.Response(status_code=rejected.status, headers=headers, reason=HTTPStatus(rejected.status).phrase)
+        ),
+        writer.send(h11.Data(data=rejected.body)),
+    )
+    return b"".join(part for part in parts if part)
+
+
+class ListenerTransport:
+    """The engine's transport over a guarded connection."""
+
+    def __init__(self, connection: GuardedConnection) -> None:
+        self._connection = connection
+
+    def __repr__(self) -> str:
+        return f"<ListenerTransport {self._connection}>"
+
+    async def receive(self) -> str | bytes:
+        try:
+            return await self._connection.get_message()
+        except ConnectionClosed as closed:
+            raise Disconnected(closed.reason.code if closed.reason else 1006) from None
+
+    def write(self, frames: Sequence[bytes]) -> bool:
+        return self._connection.closed is not None or self._connection.sink.put(framed(frames))
+
+    async def drain(self) -> None:
+        try:
+            await self._connection.sink.flush()
+        except Stalled:
+            await trio.sleep_forever()  # the connection's own patience ends at the same time, and has the code
+
+    async def close(self, code: int, reason: str) -> None:
+        with trio.move_on_after(CLOSE_SECONDS):
+            try:
+                await self._connection.sink.flush()
+                await self._connection.aclose(code, reason)
+            except Stalled:
+                pass  # nobody is there to hear a close frame
+
+
+async def serve_websockets(
+    app: App, host: str, port: int, heartbeat: float, *, task_status: trio.TaskStatus[str]
+) -> NoReturn:
+    """Listen until cancelled; the task status is the address, as a URL. Raises OSError if it cannot."""
+    listeners = await trio.open_tcp_listeners(port, host=host, backlog=1024)
+    server = GuardedServer(partial(_serve, app, heartbeat), listeners)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.run)
+        name = listeners[0].socket.getsockname()
+        shown = f"[{name[0]}]" if ":" in name[0] else name[0]
+        task_status.started(f"http://{shown}:{name[1]}")
+        await trio.sleep_forever()
+    raise AssertionError("it sleeps for ever")
+
+
+async def _serve(app: App, heartbeat: float, request: WebSocketRequest) -> None:
+    try:
+        welcome = _welcome(app, request)
+    except Rejected as rejected:
+        await request.reject(
+            rejected.status, extra_headers=[(b"content-type", b"application/json")], body=rejected.body
+        )
+        return
+    connection = await request.accept(subprotocol=welcome.subprotocol)
+    assert isinstance(connection, GuardedConnection)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_heartbeat, connection, heartbeat)
+        await Connection(app.hub, ListenerTransport(connection), welcome.dialect, welcome.handshake).run()
+        nursery.cancel_scope.cancel()
+
+
+def _welcome(app: App, request: WebSocketRequest) -> Welcome:
+    languages = b",".join(value for name, value in request.headers if name.lower() == b"accept-language")
+    return read_handshake(
+        app.hub,
+        request.path.partition("?")[2].encode("latin-1", "replace"),
+        languages.decode("latin-1"),
+        request.proposed_subprotocols,
+        app.policy,
+        app.heartbeat,
+    )
+
+
+async def _heartbeat(connection: GuardedConnection, seconds: float) -> None:
+    """Ping; a peer that does not answer for as long again is gone."""
+    while True:
+        await trio.sleep(seconds)
+        with trio.move_on_after(seconds) as patience:
+            try:
+                await connection.ping()
+            except ConnectionClosed:
+                return
+        if patience.cancelled_caught:
+            logger.info("a connection was closed: its peer does not answer pings")
+            await trio.aclose_forcefully(connection._stream)
+            return

@@ -1,0 +1,97 @@
+"""One server process from start to a clean leave: open the service and the hub, listen, drain on a signal.
+
+The first SIGINT or SIGTERM drains (no new turns, running answers get their time, close 1012, exit 0); a second one
+leaves at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve as hypercorn_serve
+
+from trialogue_adapters.servers.asgi import App
+from trialogue_adapters.servers.hypercorn import guarded
+from trialogue_adapters.servers.listener import serve_websockets
+from trialogue_adapters.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+FAREWELL_SECONDS = 0.6
+"""How long clients get to answer our close frames, of the second that a drain may take past its timeout."""
+
+
+async def serve(settings: Settings, app: App, announce: Callable[[str], None]) -> None:
+    """Serve until a signal has drained us. `announce` gets the address once connections are accepted.
+
+    Raises:
+        OSError: the address cannot be listened on; whatever the service's factory raises comes through.
+    """
+    listen = _listen_hypercorn if settings.listener == "hypercorn" else _listen_websockets
+    leaving = trio.Event()
+    async with app.lifespan():
+        with trio.CancelScope() as patience:
+            async with trio.open_nursery() as nursery:
+                announce(await nursery.start(listen, settings, app, leaving))
+                await _until_signal(app, settings.drain_timeout)
+                leaving.set()
+                patience.deadline = trio.current_time() + FAREWELL_SECONDS
+
+
+async def _until_signal(app: App, drain_timeout: float) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            break
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_leave_at_once_on, signals)
+            await app.hub.drain(drain_timeout, FAREWELL_SECONDS)
+            nursery.cancel_scope.cancel()
+
+
+async def _leave_at_once_on(signals: Any) -> NoReturn:
+    async for _ in signals:
+        os._exit(130)
+    raise AssertionError("a signal receiver never ends")
+
+
+def hypercorn_config(settings: Settings) -> Config:
+    """Hypercorn's settings from ours."""
+    config = Config()
+    config.bind = [f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"]
+    config.loglevel = "WARNING"
+    config.graceful_timeout = 0.1  # the hub has drained before
+    config.websocket_ping_interval = settings.heartbeat
+    config.read_timeout = settings.heartbeat * 2 + 1  # type: ignore[assignment]  # it is handed to trio.fail_after
+    config.include_server_header = False
+    config.backlog = 1024
+    return config
+
+
+async def _listen_hypercorn(
+    settings: Settings, app: App, leaving: trio.Event, *, task_status: trio.TaskStatus[str]
+) -> None:
+    with guarded():
+        async with trio.open_nursery() as nursery:
+            config = hypercorn_config(settings)
+            binds = await nursery.start(_hypercorn, app, config, leaving.wait)
+            task_status.started(binds[0])
+
+
+async def _hypercorn(app: App, config: Config, until: Any, *, task_status: trio.TaskStatus[list[str]]) -> None:
+    await hypercorn_serve(app, config, shutdown_trigger=until, task_status=task_status, mode="asgi")  # type: ignore[arg-type]
+
+
+async def _listen_websockets(
+    settings: Settings, app: App, leaving: trio.Event, *, task_status: trio.TaskStatus[str]
+) -> None:
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(serve_websockets, app, settings.host, settings.port, settings.heartbeat)
+        task_status.started(address)
+        await leaving.wait()
+        nursery.cancel_scope.cancel()

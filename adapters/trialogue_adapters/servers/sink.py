@@ -1,0 +1,102 @@
+"""One socket's way out: bytes are written at once, without awaiting; what the socket does not take waits in one place.
+
+Everything that leaves a connection goes through its sink, in order: our frames, the server's pings, pongs and closes.
+So a half-written frame is always finished before anything else, whoever was cancelled meanwhile. A non-blocking
+write(2) costs about 3 µs, an awaited `send_all` behind a lock 13 to 39.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from struct import pack
+
+import trio
+
+_SMALL = tuple(bytes((0x81, n)) for n in range(126))
+"""Headers of unmasked, final text frames of up to 125 bytes (RFC 6455, 5.2)."""
+
+
+def framed(payloads: Sequence[bytes]) -> bytes:
+    """WebSocket text frames, from server to client, as one piece. Hot: 0.15 µs per small frame."""
+    pieces: list[bytes] = []
+    for payload in payloads:
+        size = len(payload)
+        if size < 126:
+            pieces += (_SMALL[size], payload)
+        elif size < 65536:
+            pieces += (pack("!BBH", 0x81, 126, size), payload)
+        else:
+            pieces += (pack("!BBQ", 0x81, 127, size), payload)
+    return b"".join(pieces)
+
+
+class Stalled(Exception):
+    """The peer has not taken a byte for too long."""
+
+
+class Sink:
+    """The way out of one plain TCP stream. `put` from anywhere in the Trio thread, `flush` from any task.
+
+    The backlog is bounded by its users: a connection that is told False writes no more until it has flushed, and a
+    server's reader waits in `flush` after each pong.
+    """
+
+    def __init__(self, stream: trio.SocketStream, stall_timeout: float) -> None:
+        self._socket = stream.socket
+        self._stall_timeout = stall_timeout
+        self._backlog = bytearray()
+        self._turn = trio.Lock()
+        self.broken = False
+
+    def __repr__(self) -> str:
+        return f"<Sink {'broken' if self.broken else 'open'}, {len(self._backlog)} bytes waiting>"
+
+    def put(self, data: bytes) -> bool:
+        """Send what the socket takes now. False: some of it waits, `flush` before more. Never blocks or raises.
+
+        Into a broken sink it says True: there is no use in waiting, and the reader hears of the end.
+        """
+        if not self._backlog:
+            sent = self._write(data)
+            if sent == len(data) or self.broken:
+                return True
+            data = data[sent:]
+        self._backlog += data
+        return self.broken
+
+    def _write(self, data: bytes | memoryview) -> int:
+        fileno = self._socket.fileno()  # -1 once it is closed: its number may be somebody else's by then
+        if fileno < 0:
+            self.broken = True
+            return 0
+        try:
+            return os.write(fileno, data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self.broken = True
+            self._backlog.clear()
+            return 0
+
+    async def flush(self) -> None:
+        """Until nothing waits. Cancelled: what is left goes out before anything else, with the next `flush`.
+
+        Raises:
+            Stalled: no byte was taken for the stall timeout; the stream is of no more use.
+        """
+        async with self._turn:
+            while self._backlog and not self.broken:
+                with trio.move_on_after(self._stall_timeout) as patience:
+                    try:
+                        await trio.lowlevel.wait_writable(self._socket)
+                    except (OSError, trio.ClosedResourceError):
+                        self.broken = True
+                        return
+                if patience.cancelled_caught:
+                    self.broken = True
+                    self._backlog.clear()
+                    raise Stalled
+                with memoryview(self._backlog) as waiting:
+                    sent = self._write(waiting[: 1 << 18])
+                del self._backlog[:sent]

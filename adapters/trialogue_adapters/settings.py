@@ -1,0 +1,105 @@
+"""Every setting of `trialogue serve`: flag, `TRIALOGUE_*` variable, TOML file, default — in that order of precedence.
+
+Settings are values: they are read once, here, and handed down; no module below imports this one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from trialogue import Limits, Policy
+
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+
+CONFIG_VARIABLE = "TRIALOGUE_CONFIG"
+DEFAULT_CONFIG = "trialogue.toml"
+
+
+class Settings(BaseSettings):
+    """The settings of one server process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TRIALOGUE_",
+        extra="forbid",
+        frozen=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        cli_prog_name="trialogue serve",
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port; 0 takes any free one. `PORT` counts.")
+    listener: Literal["hypercorn", "trio-websocket"] = Field(
+        "hypercorn", description="Which server; the second serves /chat-ws only."
+    )
+    service: str | None = Field(
+        None,
+        description="MODULE:ATTR of your ChatService; the embedded RAG if absent. The current folder is importable.",
+    )
+    service_runtime: Literal["asyncio", "trio", "sync"] = Field("asyncio", description="What the service runs on.")
+    docs: Path | None = Field(None, description="Folder that the embedded RAG answers from.")
+    answer: Literal["auto", "extractive", "local"] = Field("auto", description="How the embedded RAG answers.")
+    policy: Policy = Field(Policy.INTERRUPT, description="What a message does to a running turn.")
+    queue_size: Count = Field(8, description="Turns that may wait behind the running one.")
+    dialect: Literal["seed"] = Field("seed", description="What clients get that ask for no subprotocol.")
+    stop_grace: Seconds = Field(0.25, description="Seconds a stopped upstream may take to close.")
+    linger: Seconds = Field(30.0, description="Seconds a turn goes on with nobody attached.")
+    session_ttl: Seconds = Field(600.0, description="Seconds a session lives after its last connection.")
+    heartbeat: Annotated[float, Field(gt=0)] = Field(20.0, description="Seconds between pings, and for the pong.")
+    drain_timeout: Seconds = Field(20.0, description="Seconds that running answers get at shutdown.")
+    first_token_timeout: Seconds = Field(30.0, description="Seconds to the first token. 0: no limit.")
+    token_timeout: Seconds = Field(20.0, description="Seconds between tokens. 0: no limit.")
+    turn_timeout: Seconds = Field(300.0, description="Seconds for a whole turn. 0: no limit.")
+    max_answer_bytes: Annotated[int, Field(gt=0)] = Field(1 << 20, description="UTF-8 bytes of one answer.")
+    max_connections: Count = Field(10_000, description="Connections; one more is HTTP 503. 0: no limit.")
+    max_generations: Count = Field(1_000, description="Generations; one more is WS-010. 0: no limit.")
+    max_abandoned: Count = Field(50, description="Abandoned upstreams; past that, WS-010. 0: no limit.")
+    messages_per_minute: Count = Field(600, description="Frames of one connection. 0: no limit.")
+    turns_per_minute: Count = Field(300, description="Turns of one connection. 0: no limit.")
+    insecure: bool = Field(default=False, description="Listen on a non-loopback address although everybody is let in.")
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        return int(value) if isinstance(value, str) and value.isdigit() else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """pydantic-settings ignores a TOML file that is not declared here."""
+        config = os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG)
+        return init_settings, env_settings, _Port(settings_cls), TomlConfigSettingsSource(settings_cls, config)
+
+    def limits(self) -> Limits:
+        """The engine's part of the settings."""
+        shared = set(Limits.__dataclass_fields__) & set(type(self).model_fields)
+        return Limits(**{name: getattr(self, name) for name in shared})
+
+
+class _Port(PydanticBaseSettingsSource):
+    """`PORT`, which hosting platforms set, behind `TRIALOGUE_PORT`."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return os.environ.get("PORT"), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return {"port": os.environ["PORT"]} if os.environ.get("PORT") else {}
