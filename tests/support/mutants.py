@@ -1,0 +1,235 @@
+"""The written list of mutants of `core/machine.py`: each is one plausible mistake, and each must be caught.
+
+A mutant is (what it breaks, the text that stands in the machine, the mistake). The text must occur exactly once, so
+that a change of the machine that would make a mutant void is noticed.
+"""
+
+from __future__ import annotations
+
+MUTANTS: tuple[tuple[str, str, str], ...] = (
+    (
+        "a repeated id generates again",
+        "    if turn.message_id in state.ledger:\n        return state, [Repeat(asker, turn.message_id)]\n",
+        "",
+    ),
+    (
+        "other content under a known id passes for a repeat",
+        "        return None if same else Fault",
+        "        return None if True else Fault",
+    ),
+    (
+        "a refusal is remembered",
+        "        return state, [Refuse(asker, turn.message_id, refusal)]",
+        "        return replace(state, ledger=state.ledger.accepted(turn, 9)), [Refuse(asker, turn.message_id, refusal)]",
+    ),
+    (
+        "messages are accepted while draining",
+        "    if state.draining:\n        return Fault",
+        "    if False:\n        return Fault",
+    ),
+    (
+        "reject lets a message through",
+        "    if turn.on_busy is Policy.REJECT and state.running:",
+        "    if turn.on_busy is Policy.REJECT and state.queue:",
+    ),
+    (
+        "the queue takes one too many",
+        "len(state.queue) >= limits.queue_size",
+        "len(state.queue) > limits.queue_size",
+    ),
+    (
+        "enqueue interrupts",
+        "    elif turn.on_busy is Policy.ENQUEUE:",
+        "    elif turn.on_busy is Policy.ENQUEUE and state.queue:",
+    ),
+    (
+        "a queued message goes to the front",
+        "queue=(*state.queue, turn))",
+        "queue=(turn, *state.queue))",
+    ),
+    (
+        "rollback only interrupts",
+        "Ending.RETRACTED if turn.on_busy is Policy.ROLLBACK else Ending.INTERRUPTED",
+        "Ending.INTERRUPTED",
+    ),
+    (
+        "an interrupt empties the queue",
+        "        state, stopped = _stop_running(state, STOPPED[ending])\n",
+        "        state, stopped = _stop_running(replace(state, queue=()), STOPPED[ending])\n",
+    ),
+    (
+        "the new turn begins before the old one's end is told",
+        "        more = stopped + begun",
+        "        more = begun + stopped",
+    ),
+    (
+        "no join: the next generation starts at once",
+        "    waiting = state.slot is not None",
+        "    waiting = False",
+    ),
+    (
+        "a waiting turn is never started",
+        "    return replace(state, slot=state.running.message_id), [*effects, Start(state.running)]",
+        "    return state, effects",
+    ),
+    (
+        "a waiting turn takes no slot when it starts",
+        "    return replace(state, slot=state.running.message_id), [*effects, Start(state.running)]",
+        "    return state, [*effects, Start(state.running)]",
+    ),
+    (
+        "no fence: a stopped turn's generation goes on emitting",
+        "[Stop(state.running.message_id)] if state.generating else []",
+        "[]",
+    ),
+    (
+        "a turn that only waits is told to stop",
+        "[Stop(state.running.message_id)] if state.generating else []",
+        "[Stop(state.running.message_id)]",
+    ),
+    (
+        "the fence comes after the end",
+        "    return replace(state, running=None), fence + ended",
+        "    return replace(state, running=None), ended + fence",
+    ),
+    (
+        "a late outcome ends the next turn",
+        "            if not (state.generating and state.running and state.running.message_id == message_id):",
+        "            if not state.running:",
+    ),
+    (
+        "a late outcome ends a turn that was ended",
+        "            if not (state.generating and state.running and state.running.message_id == message_id):",
+        "            if state.running is None and state.slot != message_id:",
+    ),
+    (
+        "an ended turn stays running",
+        "    state, begun = _next(replace(state, running=None))\n    return state, ended + begun",
+        "    return state, ended",
+    ),
+    (
+        "the queue waits for ever after a turn's own end",
+        "    state, begun = _next(replace(state, running=None))\n    return state, ended + begun",
+        "    return replace(state, running=None), ended",
+    ),
+    (
+        "the queue waits for ever after a cancel",
+        "        state, begun = _next(state)\n        return state, [*effects, *begun, Answer",
+        "        begun = []\n        return state, [*effects, *begun, Answer",
+    ),
+    (
+        "a turn is taken from the queue and lost",
+        "_begin(replace(state, queue=state.queue[1:]), state.queue[0])",
+        "_begin(replace(state, queue=state.queue[1:]), state.queue[-1])",
+    ),
+    (
+        "cancelling a queued turn leaves it in the queue",
+        "_end(replace(state, queue=queue), turn, STOPPED[Ending.CANCELLED])",
+        "_end(state, turn, STOPPED[Ending.CANCELLED])",
+    ),
+    (
+        "a cancelled queued turn gets no end",
+        '            return state, [*effects, Answer(asker, message_id, "cancelled")]',
+        '            return state, [Answer(asker, message_id, "cancelled")]',
+    ),
+    (
+        "the answer to a cancel comes before the end",
+        '            return state, [*effects, Answer(asker, message_id, "cancelled")]',
+        '            return state, [Answer(asker, message_id, "cancelled"), *effects]',
+    ),
+    (
+        "an ended turn is unknown to a cancel",
+        '= "already_ended" if message_id in state.ledger else "unknown"',
+        '= "unknown"',
+    ),
+    (
+        "cancel-all forgets the queue",
+        "    state, dropped = _drop_queue(state, STOPPED[Ending.CANCELLED])\n",
+        "    dropped = []\n",
+    ),
+    (
+        "cancel-all starts the next in the queue",
+        "    state, effects = _stop_running(state, STOPPED[Ending.CANCELLED])\n    state, dropped",
+        "    state, effects = _end_running(state, STOPPED[Ending.CANCELLED])\n    state, dropped",
+    ),
+    (
+        "cancel-all answers once only",
+        'Answer(asker, turn.message_id, "cancelled") for turn in stopped)',
+        'Answer(asker, turn.message_id, "cancelled") for turn in stopped[:1])',
+    ),
+    (
+        "dropped turns get no end",
+        "        effects += ended\n    return replace(state, queue=()), effects",
+        "    return replace(state, queue=()), effects",
+    ),
+    (
+        "a dropped queue is kept",
+        "    return replace(state, queue=()), effects",
+        "    return state, effects",
+    ),
+    (
+        "somebody else's close frees the slot",
+        "    if state.slot != message_id:",
+        "    if state.slot is None:",
+    ),
+    (
+        "a generation that closed without an outcome leaves its turn without an end",
+        "    if state.generating:  # it",
+        "    if False:  # it",
+    ),
+    (
+        "the slot is never freed",
+        "    state = replace(state, slot=None)\n",
+        "",
+    ),
+    (
+        "a drain lets the queue go on",
+        '    state, effects = _drop_queue(replace(state, draining=True), failed(Fault("WS-006")))',
+        "    state, effects = replace(state, draining=True), []",
+    ),
+    (
+        "a drain is forgotten",
+        "_drop_queue(replace(state, draining=True), failed",
+        "_drop_queue(state, failed",
+    ),
+    (
+        "the drain's deadline does not end the running turn",
+        "    if now and state.running:",
+        "    if now and state.running and not state.generating:",
+    ),
+    (
+        "a drain ends the running turn at once",
+        "    if now and state.running:",
+        "    if state.running:",
+    ),
+    (
+        "an end is not recorded",
+        "    return replace(state, ledger=state.ledger.ended(turn.message_id, outcome)), [End",
+        "    return state, [End",
+    ),
+    (
+        "a crash loses the running turn silently",
+        "return _end_running(State(unended[0], slot, unended[1:], ledger, state.draining), failed(Fault(\"WS-007\")))",
+        "return _next(State(None, slot, unended[1:], ledger, state.draining))",
+    ),
+    (
+        "a crash loses the queue",
+        "State(unended[0], slot, unended[1:], ledger, state.draining)",
+        "State(unended[0], slot, (), ledger, state.draining)",
+    ),
+    (
+        "a crash forgets the generation that is still closing",
+        "State(unended[0], slot, unended[1:], ledger, state.draining)",
+        "State(unended[0], None, unended[1:], ledger, state.draining)",
+    ),
+    (
+        "a crash forgets which ids have ended",
+        "    ledger = Ledger(ended | ids)",
+        "    ledger = Ledger(ids)",
+    ),
+    (
+        "a crash forgets the drain",
+        "State(unended[0], slot, unended[1:], ledger, state.draining)",
+        "State(unended[0], slot, unended[1:], ledger, False)",
+    ),
+)
