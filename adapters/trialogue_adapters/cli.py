@@ -18,8 +18,9 @@ import trio
 from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource, SettingsError
 
-from trialogue import __version__
-from trialogue_adapters.bridges.pipeline import NotAService
+from trialogue import Policy, __version__
+from trialogue_adapters.bridges import NotAService
+from trialogue_adapters.rag import RagError
 from trialogue_adapters.servers.asgi import App
 from trialogue_adapters.servers.serving import serve
 from trialogue_adapters.services import CannotLoad, embedded, load
@@ -81,7 +82,7 @@ def _serve(settings: Settings) -> None:
             source,
             runtime=settings.service_runtime if settings.service else "asyncio",
             limits=settings.limits(),
-            policy=settings.policy,
+            policy=Policy(settings.policy),
             heartbeat=settings.heartbeat,
         )
         trio.run(serve, settings, app, lambda address: _say(f"listening on {address}"))
@@ -100,7 +101,7 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _explain(error: BaseException, settings: Settings) -> str:
-    if isinstance(error, CannotLoad):
+    if isinstance(error, CannotLoad | RagError):
         return str(error)
     if isinstance(error, NotAService):
         return f"--service {settings.service!r}: {error}"

@@ -8,8 +8,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from trialogue_adapters.rag import EmbeddedChatService
+from trialogue_adapters.rag import EmbeddedChatService, progress_bar
 from trialogue_adapters.settings import Settings
+
+EXTRACT_PACE = 0.02
+"""Seconds between the pieces of an extract: slow enough to read along and to interrupt."""
 
 
 class CannotLoad(Exception):
@@ -42,7 +45,9 @@ def embedded(settings: Settings, tell: Callable[[str], None]) -> Callable[[], An
     """A factory of the embedded RAG, to be called inside its loop; `tell` gets the line that says what it is."""
 
     async def make() -> EmbeddedChatService:
-        service = EmbeddedChatService(docs=settings.docs, answer=settings.answer)
+        service = EmbeddedChatService(
+            docs=settings.docs, answer=settings.answer, progress=progress_bar(sys.stderr), pace=EXTRACT_PACE
+        )
         await service.start()
         tell(service.describe())
         return service

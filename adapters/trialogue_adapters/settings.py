@@ -17,7 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from trialogue import Limits, Policy
+from trialogue import Limits
 
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     service_runtime: Literal["asyncio", "trio", "sync"] = Field("asyncio", description="What the service runs on.")
     docs: Path | None = Field(None, description="Folder that the embedded RAG answers from.")
     answer: Literal["auto", "extractive", "local"] = Field("auto", description="How the embedded RAG answers.")
-    policy: Policy = Field(Policy.INTERRUPT, description="What a message does to a running turn.")
+    policy: Literal["interrupt", "enqueue", "reject", "rollback"] = Field(
+        "interrupt", description="What a message does to a running turn."
+    )
     queue_size: Count = Field(8, description="Turns that may wait behind the running one.")
     dialect: Literal["seed"] = Field("seed", description="What clients get that ask for no subprotocol.")
     stop_grace: Seconds = Field(0.25, description="Seconds a stopped upstream may take to close.")

@@ -19,7 +19,7 @@ import trio
 
 from trialogue import Emit, Turn, TurnReceipt
 from trialogue_adapters.bridges.handover import ForeignStream, Handover
-from trialogue_adapters.bridges.pipeline import Pipeline, is_factory, resolve, translate
+from trialogue_adapters.bridges.pipeline import Pipeline, resolve, translate
 
 logger = logging.getLogger(__name__)
 
@@ -102,22 +102,18 @@ class AsyncioThread:
             raise _as_exception(error)
         return value  # type: ignore[no-any-return]
 
-    async def service(self, source: Any) -> AsyncioService:
-        """Make a service of an object, a generator function, or a factory (called inside the loop).
-
-        Raises:
-            NotAService: it is none of these; whatever the factory raises.
-        """
-        made = await self.call(source) if is_factory(source) else source
-        pipeline = resolve(made)
-        return (AttentiveAsyncioService if pipeline.ended else AsyncioService)(self, pipeline)
-
 
 def _as_exception(error: BaseException) -> Exception:
     """Errors of the other world that are no Exception (CancelledError, SystemExit) must not steer ours."""
     return (
         error if isinstance(error, Exception) else RuntimeError(f"the service raised {type(error).__name__}: {error}")
     )
+
+
+def asyncio_service(thread: AsyncioThread, made: Any) -> AsyncioService:
+    """The service port over an object or generator function. Raises NotAService."""
+    pipeline = resolve(made)
+    return (AttentiveAsyncioService if pipeline.ended else AsyncioService)(thread, pipeline)
 
 
 class AsyncioService:

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import inspect
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
+import trio
+
 from trialogue import Service
-from trialogue_adapters.bridges.asyncio_thread import AsyncioThread
+from trialogue_adapters.bridges.asyncio_thread import AsyncioThread, asyncio_service
 from trialogue_adapters.bridges.handover import Handover
+from trialogue_adapters.bridges.pipeline import is_factory
 from trialogue_adapters.bridges.sync_thread import sync_service
 from trialogue_adapters.bridges.trio_stream import trio_service
 
+logger = logging.getLogger(__name__)
+
 Runtime = Literal["asyncio", "trio", "sync"]
+
+CLOSE_SECONDS = 2.0
+"""How long a service that we made may take to close."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenService:
+    """A bridged service. `release` gives up waiting for upstreams that do not close: call it when leaving."""
+
+    service: Service
+    release: Callable[[], None]
 
 
 @asynccontextmanager
-async def open_service(source: Any, runtime: Runtime = "asyncio") -> AsyncGenerator[Service, None]:
-    """Bridge a service for the length of the block; upstreams that do not close are given up at its end.
+async def open_service(source: Any, runtime: Runtime = "asyncio") -> AsyncGenerator[OpenService, None]:
+    """Bridge a service for the length of the block.
+
+    A service that a factory made is ours to close: its `aclose` (or `close`) is called at the end, if it has one.
 
     Args:
         source: an object with `stream_rag_pipeline`, a generator function of its signature, or a class or
@@ -29,12 +51,38 @@ async def open_service(source: Any, runtime: Runtime = "asyncio") -> AsyncGenera
     match runtime:
         case "asyncio":
             async with AsyncioThread.open() as thread:
-                yield await thread.service(source)
+                made = await thread.call(source) if is_factory(source) else source
+                try:
+                    yield OpenService(asyncio_service(thread, made), thread.handover.release)
+                finally:
+                    await _close(source, made, thread.call)
         case "trio":
-            yield await trio_service(source)
+            made = await _call(source) if is_factory(source) else source
+            try:
+                yield OpenService(trio_service(made), lambda: None)
+            finally:
+                await _close(source, made, _call)
         case "sync":
+            made = await trio.to_thread.run_sync(source) if is_factory(source) else source
             handover = Handover()
             try:
-                yield await sync_service(handover, source)
+                yield OpenService(sync_service(handover, made), handover.release)
             finally:
                 handover.release()
+                await _close(source, made, partial(trio.to_thread.run_sync, abandon_on_cancel=True))
+
+
+async def _call(function: Callable[[], Any]) -> Any:
+    made = function()
+    return await made if inspect.isawaitable(made) else made
+
+
+async def _close(source: Any, made: Any, call: Callable[[Any], Awaitable[Any]]) -> None:
+    close = getattr(made, "aclose", None) or getattr(made, "close", None)
+    if made is source or not callable(close):
+        return
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS):
+        try:
+            await call(close)
+        except Exception:
+            logger.exception("the service could not be closed")

@@ -14,12 +14,11 @@ import trio
 
 from trialogue import Emit, Turn, TurnReceipt
 from trialogue_adapters.bridges.handover import ForeignStream, Handover
-from trialogue_adapters.bridges.pipeline import Pipeline, is_factory, resolve, translate
+from trialogue_adapters.bridges.pipeline import Pipeline, resolve, translate
 
 
-async def sync_service(handover: Handover, source: Any) -> SyncService:
-    """Make a service of an object, a generator function, or a factory (called in a thread). Raises NotAService."""
-    made = await trio.to_thread.run_sync(source) if is_factory(source) else source
+def sync_service(handover: Handover, made: Any) -> SyncService:
+    """The service port over an object or generator function. Raises NotAService."""
     pipeline = resolve(made)
     return (AttentiveSyncService if pipeline.ended else SyncService)(handover, pipeline)
 

@@ -15,17 +15,14 @@ from typing import Any
 import trio
 
 from trialogue import Emit, ServiceEvent, Turn, TurnReceipt
-from trialogue_adapters.bridges.pipeline import Pipeline, is_factory, resolve, translate
+from trialogue_adapters.bridges.pipeline import Pipeline, resolve, translate
 
 BATCH = 32
 CHECKPOINT_EVERY = 16
 
 
-async def trio_service(source: Any) -> TrioService:
-    """Make a service of an object, an async generator function, or a factory. Raises NotAService."""
-    made = source() if is_factory(source) else source
-    if inspect.isawaitable(made):
-        made = await made
+def trio_service(made: Any) -> TrioService:
+    """The service port over an object or async generator function. Raises NotAService."""
     pipeline = resolve(made)
     return (AttentiveTrioService if pipeline.ended else TrioService)(pipeline)
 

@@ -105,6 +105,7 @@ class App:
         self._page = page
         self._pending: tuple[Any, Runtime] | None = (service, runtime) if service is not None else None
         self._injection: trio.Nursery | None = None
+        self._release: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
         return f"<App {self.hub!r}>"
@@ -131,8 +132,9 @@ class App:
 
     async def _serve_pending(self, opened: trio.Event | None) -> None:
         assert self._pending
-        async with open_service(*self._pending) as service:
-            self.hub.service = service
+        async with open_service(*self._pending) as bridged:
+            self.hub.service = bridged.service
+            self._release = bridged.release
             if opened is not None:
                 opened.set()
             await trio.sleep_forever()
@@ -153,7 +155,10 @@ class App:
             self._injection = services
             try:
                 async with self.hub.open():
-                    yield
+                    try:
+                        yield
+                    finally:
+                        self._release()  # no upstream that refuses to close may keep us
             finally:
                 self._injection = None
                 self.hub.service = None

@@ -1,7 +1,7 @@
 """Every error a client can meet: its code, whose fault it is, whether to retry, and its texts in two languages.
 
 One table, imported by everybody and importing nothing of ours, so that describing an error can never form a circle.
-The codes and close codes are those of the wire contract; a pipeline's own code passes through verbatim (`Fault.message`).
+The codes and close codes are the wire contract's; a pipeline's own code passes through verbatim (`Fault.message`).
 """
 
 from __future__ import annotations
