@@ -170,6 +170,7 @@ class Generation:
         finally:
             self._holding = False
             self._progress_at = trio.current_time()
+            self._wake()
 
     def _add_tokens(self, texts: list[str], events: list[Event]) -> None:
         if not texts or self._outcome:
@@ -185,6 +186,7 @@ class Generation:
             self._progress_at = trio.current_time()
             if not self.tokens:
                 self._meter.first_token(self._progress_at - self.begun_at)
+                self._wake()  # from now on there is less patience; further tokens only give more
                 events.append(Status(self.turn.message_id, "generating"))
             events.append(Tokens(self.turn.message_id, self.tokens, texts))
             self.tokens += len(texts)

@@ -1,0 +1,46 @@
+/**
+ * What the page remembers between visits: the session's id, the position from which its conversation can be replayed, and
+ * the language. All tabs of this origin share it, and so share the session.
+ *
+ * It must never hold what was said: that is the server's to keep or to forget.
+ */
+import { randomId } from "./trialogue.js";
+
+const SESSION = "trialogue.session";
+const LANG = "trialogue.lang";
+const ID = /^[A-Za-z0-9._~:-]{1,128}$/;
+
+/** Storage may be forbidden (private windows, blocked cookies): then this tab remembers until it is closed. */
+const fallback = new Map();
+function read(key) {
+  try { return localStorage.getItem(key); } catch { return fallback.get(key) ?? null; }
+}
+function write(key, value) {
+  try { localStorage.setItem(key, value); } catch { fallback.set(key, value); }
+}
+
+/** @typedef {{id: string, origin: string|null}} Session `origin`: the earliest position that this browser was given */
+
+/** @returns {Session} the stored session, else a new one */
+export function loadSession() {
+  try {
+    const { id, origin } = JSON.parse(read(SESSION));
+    if (ID.test(id)) return { id, origin: typeof origin === "string" ? origin : null };
+  } catch { /* nothing stored, or not by us */ }
+  return newSession();
+}
+
+/** @returns {Session} */
+export function newSession() {
+  const session = { id: randomId(), origin: null };
+  saveSession(session);
+  return session;
+}
+
+/** @param {Session} session */
+export const saveSession = (session) => write(SESSION, JSON.stringify(session));
+
+/** @returns {string|null} */
+export const loadLang = () => read(LANG);
+/** @param {string} lang */
+export const saveLang = (lang) => write(LANG, lang);

@@ -1,0 +1,81 @@
+"""One Chromium for the browser tests of this folder, and a fresh context for each test.
+
+The page's own Content-Security-Policy is part of what is tested: whatever the browser reports on its console as an
+error, a refused script or a refused style among it, fails the test that caused it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from trialogue_adapters import web
+
+_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install .[browser]")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_context(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Make browser contexts (each with its own storage) whose complaints fail the test."""
+    contexts: list[Any] = []
+    complaints: list[str] = []
+
+    def watch(page: Any) -> None:
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.append(message.text) if _is_a_complaint(message) else None)
+
+    def make(**options: Any) -> Any:
+        context = browser.new_context(**{"locale": "en-US", **options})
+        context.on("page", watch)
+        contexts.append(context)
+        return context
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def module_page(new_context: Callable[..., Any]) -> Any:
+    """A blank page on whose host the static files lie, for tests of single modules; there is no server behind it."""
+
+    def serve(route: Any) -> None:
+        found = web.read(route.request.url.partition("/static/")[2])
+        body, content_type = found or (b"<!doctype html>", "text/html")
+        route.fulfill(body=body, content_type=content_type)
+
+    page = new_context().new_page()
+    page.route("**/*", serve)
+    page.clock.install()
+    page.goto("http://chat.test/")
+    return page
+
+
+def _is_a_complaint(message: Any) -> bool:
+    # A lost connection is reported as an error too; tests that cut the wire want exactly that.
+    return message.type == "error" and "WebSocket connection to" not in message.text
