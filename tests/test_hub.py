@@ -1,0 +1,263 @@
+"""`hub.py`: finding sessions, supervising them, speaking to them from outside, and leaving."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from support.memory import Attentive, Scripted, bench, settle
+from trialogue import Connection, Handshake, Hub, Limits, dialect_for
+from trialogue.core.machine import Cancel
+from trialogue.session import Crash, Session
+
+
+class Recorder:
+    """A meter that writes down."""
+
+    def __init__(self) -> None:
+        self.facts: list[tuple[str, Any]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *values: self.facts.append((name, values))
+
+    def count(self, name: str) -> int:
+        return sum(fact == name for fact, _ in self.facts)
+
+
+async def test_applications_speak_to_one_session_or_to_all() -> None:
+    async with bench() as it:
+        one, two, other = await it.connect("s"), await it.connect("s", "seed"), await it.connect("t")
+        assert it.hub.is_connected("s")
+        assert not it.hub.is_connected("u")
+        assert it.hub.send_json("s", {"type": "news"}) == 2
+        assert it.hub.send_json("u", {"type": "news"}) == 0
+        assert it.hub.broadcast({"type": "all"}) == 3
+        for client in (one, two):
+            assert [frame["type"] for frame in client.told("news", "all")] == ["news", "all"]
+        assert other.told("news", "all") == [{"type": "all"}]
+
+
+async def test_a_broken_connection_hurts_no_other_of_a_broadcast() -> None:
+    async with bench() as it:
+        bad, good = await it.connect("s"), await it.connect("t")
+        bad.broken = True
+        it.hub.broadcast({"type": "all"})
+        await settle()
+        assert good.told("all")
+        assert bad.closed == (1011, "internal error")
+        assert not it.hub.is_connected("s")
+
+
+async def test_sessions_of_different_principals_never_meet() -> None:
+    async with bench() as it:
+        assert it.hub.session("alice", "s") is not it.hub.session("bob", "s")
+        assert it.hub.session("alice", "s") is it.hub.session("alice", "s")
+
+
+async def test_epochs_grow_even_if_the_clock_does_not() -> None:
+    hub = Hub(Scripted(), now_ms=lambda: 1000)
+    async with hub.open():
+        epochs = [hub.session("", name).log.epoch for name in "abc"]
+    assert epochs == [1000, 1001, 1002]
+
+
+async def test_without_a_running_hub_nobody_attaches() -> None:
+    hub = Hub(Scripted())
+    assert not hub.running
+    with pytest.raises(RuntimeError, match="not running"):
+        hub.session("", "s")
+    assert repr(hub) == "<Hub closed, 0 sessions, 0 connections>"
+
+
+async def test_a_crash_ends_the_running_turn_and_the_queue_goes_on() -> None:
+    async with bench() as it:
+        client, other = await it.connect(), await it.connect("t")
+        await it.ask(client, "a")
+        await it.ask(client, "b", on_busy="enqueue", options={"top_k": 3})
+        await it.ask(other, "x", session_id="t")
+        it.hub.sessions["", "s"].tell(Crash(RuntimeError("planted")))
+        await settle()
+        assert client.told("stream_error")[0] | {"message": "", "solutions": [], "offset": 0} == {
+            "type": "stream_error",
+            "message_id": "a",
+            "error_code": "WS-007",
+            "message": "",
+            "solutions": [],
+            "offset": 0,
+        }
+        assert client.told("stream_start")[-1]["message_id"] == "b"
+        assert it.service.most_open == 2  # one of each session: the crashed generation was joined
+        assert it.service.closed == ["a"]
+        it.service.done("b")
+        await it.ask(client, "c")
+        it.service.done("c")
+        await settle()
+        assert [end["message_id"] for end in client.told("stream_end")] == ["b", "c"]
+        assert other.types() == ["session_ready", "user_message", "stream_start", "stream_status"]
+
+
+async def test_a_crash_waits_for_an_upstream_that_refuses(autojump_clock: MockClock) -> None:
+    async with bench(Attentive(obeys=False)) as it:
+        client = await it.connect()
+        await it.ask(client, "a")
+        it.hub.sessions["", "s"].tell(Crash(RuntimeError("planted")))
+        await it.ask(client, "b")
+        assert list(it.service.turns) == ["a"]
+        await trio.sleep(0.3)
+        assert list(it.service.turns) == ["a", "b"]
+
+
+async def test_the_message_whose_handling_crashed_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bench() as it:
+        client = await it.connect(dialect="seed")
+        session = it.hub.sessions["", "s"]
+        perform = Session._perform
+
+        def crash(self: Session, effects: Any) -> None:
+            monkeypatch.setattr(Session, "_perform", perform)
+            raise RuntimeError("planted")
+
+        monkeypatch.setattr(Session, "_perform", crash)
+        await it.ask(client, "a")
+        assert session.state.idle
+        assert client.frames[-1]["error_code"] == "WS-007"
+        await it.ask(client, "a")
+        assert client.types()[-1] == "stream_start"
+
+
+async def test_a_repeat_after_a_crash_does_not_generate_again() -> None:
+    async with bench() as it:
+        client = await it.connect(dialect="seed")
+        await it.ask(client, "a")
+        it.service.done("a")
+        await settle()
+        it.hub.sessions["", "s"].tell(Crash(RuntimeError("planted")))
+        await settle()
+        await it.ask(client, "a")
+        assert len(client.told("stream_start")) == 1
+
+
+async def test_a_bug_in_an_append_crashes_its_session_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bench() as it:
+        client, other = await it.connect(), await it.connect("t")
+        await it.ask(client, "a")
+        await it.ask(other, "x", session_id="t")
+        log = it.hub.sessions["", "s"].log
+        extend = log.extend
+
+        def crash(events: Any) -> int:
+            monkeypatch.setattr(log, "extend", extend)
+            raise RuntimeError("planted")
+
+        monkeypatch.setattr(log, "extend", crash)
+        it.service.emit("a", "x")
+        await settle()
+        assert client.told("stream_error")[0]["error_code"] == "WS-007"
+        it.service.emit("x", "fine")
+        assert other.told("stream_token")
+
+
+async def test_a_session_that_crashes_too_often_is_closed() -> None:
+    meter = Recorder()
+    async with bench() as it:
+        it.hub.meter = meter
+        client, other = await it.connect(), await it.connect("t")
+        for n in range(4):
+            await it.ask(client, f"m{n}", on_busy="enqueue")
+        session = it.hub.sessions["", "s"]
+        for _ in range(4):
+            session.tell(Crash(RuntimeError("planted")))
+            await settle()
+        assert meter.count("crashed") == 4
+        assert client.closed is not None
+        assert client.closed[0] == 1011
+        endings = [frame["message_id"] for frame in client.told("stream_error")]
+        assert endings == ["m0", "m1", "m2", "m3"]
+        assert ("", "s") not in it.hub.sessions
+        assert other.closed is None
+
+
+async def test_three_crashes_in_half_a_minute_are_forgiven(autojump_clock: MockClock) -> None:
+    async with bench(session_ttl=1e6) as it:
+        client = await it.connect()
+        session = it.hub.sessions["", "s"]
+        for _ in range(12):
+            session.tell(Crash(RuntimeError("planted")))
+            await trio.sleep(10.1)
+        assert client.closed is None
+
+
+async def test_a_drain_lets_running_turns_end(autojump_clock: MockClock) -> None:
+    async with bench() as it:
+        busy, idle, plain = await it.connect(), await it.connect("t"), await it.connect("s", "seed")
+        await it.ask(busy, "a")
+        await it.ask(busy, "b", on_busy="enqueue")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(it.hub.drain, 20.0)
+            await settle()
+            assert idle.told("goaway") == [{"type": "goaway", "reason": "drain", "retry_after_ms": 1000}]
+            assert idle.closed == (1012, "restart")
+            assert busy.told("stream_error")[0]["error_code"] == "WS-006"
+            assert busy.told("stream_error")[0]["message_id"] == "b"
+            await it.ask(busy, "c")
+            assert busy.told("stream_error")[1]["message_id"] == "c"
+            assert not it.hub.ready
+            await trio.sleep(5)
+            assert busy.closed is None
+            it.service.done("a")
+            await settle()
+        assert busy.told("stream_end")[0]["finish_reason"] == "stop"
+        assert busy.types()[-1] == "goaway"
+        assert busy.closed == plain.closed == (1012, "restart")
+        assert it.hub.connections == 0
+
+
+async def test_a_drains_deadline_ends_what_still_runs(autojump_clock: MockClock) -> None:
+    async with bench(Scripted(obeys=False)) as it:
+        client = await it.connect()
+        await it.ask(client, "a")
+        started = trio.current_time()
+        await it.hub.drain(20.0)
+        assert trio.current_time() - started < 20.5
+        assert client.told("stream_error")[0]["error_code"] == "WS-006"
+        assert client.closed == (1012, "restart")
+
+
+async def test_a_drain_does_not_wait_for_stuck_readers(autojump_clock: MockClock) -> None:
+    async with bench() as it:
+        stuck = await it.connect()
+        stuck.full = True
+        await it.ask(stuck, "a")
+        started = trio.current_time()
+        await it.hub.drain(5.0, farewell=0.5)
+        assert trio.current_time() - started == pytest.approx(5.5)
+
+
+async def test_a_latecomer_to_a_drain_is_sent_away(autojump_clock: MockClock) -> None:
+    async with bench() as it:
+        await it.hub.drain(1.0)
+        client = await it.connect()
+        assert client.closed == (1012, "restart")
+
+
+async def test_facts_add_up() -> None:
+    meter = Recorder()
+    hub = Hub(Scripted(), Limits(), meter)
+    async with hub.open(), trio.open_nursery() as nursery:
+        from support.memory import MemoryTransport
+
+        transport = MemoryTransport()
+        nursery.start_soon(Connection(hub, transport, dialect_for("seed", "en"), Handshake("s")).run)
+        await settle()
+        for name in "abc":
+            transport.say(message_id=name, content="x", session_id="s")
+        transport.raw("null")
+        await settle()
+        hub.sessions["", "s"].tell(Cancel(None, None))
+        await settle()
+        nursery.cancel_scope.cancel()
+    assert meter.count("accepted") == meter.count("ended") == 3
+    assert [values[0] for name, values in meter.facts if name == "refused"] == ["WS-001"]
