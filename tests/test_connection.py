@@ -8,12 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from support.memory import MemoryTransport, bench, settle
+from support.memory import bench, settle
 from trialogue import Done
-
-
-def is_full(transport: MemoryTransport) -> None:
-    transport.full = True
 
 
 async def test_a_full_transport_is_left_alone_until_it_has_room() -> None:

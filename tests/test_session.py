@@ -57,7 +57,7 @@ async def test_v1_tells_the_whole_story(autojump_clock: MockClock) -> None:
             "stream_receipt",
         ]
         offsets = [frame["offset"] for frame in client.frames[1:]]
-        assert offsets == list(range(len(offsets)))
+        assert offsets == list(range(1, len(offsets) + 1))
         assert [s["phase"] for s in client.told("stream_status")] == ["retrieving", "generating"]
         assert client.told("stream_end")[0]["meta"] == {"usage": 1}
         assert client.told("stream_receipt")[0] | {"offset": 0} == {
@@ -509,7 +509,7 @@ async def test_a_second_device_gets_the_running_turn_from_its_start(autojump_clo
         ready = modern.frames[0]
         assert (ready["resumed"], ready["running"], ready["connections"]) == ("attached", "a", 3)
         assert modern.frames[1] == {"type": "user_message", "message_id": "a", "content": "a", "on_busy": "interrupt"}
-        assert Position.parse(ready["position"]).offset == modern.told("stream_start")[0]["offset"]
+        assert Position.parse(ready["position"]).offset == modern.told("stream_start")[0]["offset"] - 1
 
 
 async def test_after_a_position_exactly_the_rest_is_sent(autojump_clock: MockClock) -> None:
@@ -521,7 +521,7 @@ async def test_after_a_position_exactly_the_rest_is_sent(autojump_clock: MockClo
         for cut in range(1, it.hub.sessions["", "s"].log.end + 1):
             back = await it.connect(after=Position(epoch, cut))
             assert back.frames[0]["resumed"] == "replayed"
-            assert [f for f in back.frames if "offset" in f] == [f for f in one.frames if f.get("offset", -1) >= cut]
+            assert [f for f in back.frames if "offset" in f] == [f for f in one.frames if f.get("offset", -1) > cut]
 
 
 @pytest.mark.parametrize("after", [Position(1, 0), Position(2**60, 0)])
@@ -586,7 +586,7 @@ async def test_the_end_waits_in_the_log_for_who_was_away(autojump_clock: MockClo
         it.service.emit("a", "x")
         it.service.done("a")
         await trio.sleep(100)
-        back = await it.connect(after=Position(it.hub.sessions["", "s"].log.epoch, last + 1))
+        back = await it.connect(after=Position(it.hub.sessions["", "s"].log.epoch, last))
         assert back.types("a")[-2:] == ["stream_end", "stream_receipt"]
 
 

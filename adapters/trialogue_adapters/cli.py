@@ -18,12 +18,12 @@ import trio
 from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource, SettingsError
 
-from trialogue import Policy, __version__
+from trialogue import __version__
 from trialogue_adapters.bridges import NotAService
+from trialogue_adapters.deployment import make_app
 from trialogue_adapters.rag import RagError
-from trialogue_adapters.servers.asgi import App
 from trialogue_adapters.servers.serving import serve
-from trialogue_adapters.services import CannotLoad, embedded, load
+from trialogue_adapters.services import CannotLoad
 from trialogue_adapters.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, Settings
 
 USAGE = f"""\
@@ -61,8 +61,10 @@ def read_settings(flags: Sequence[str]) -> Settings:
         return Settings(_cli_settings_source=source)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(str(part) for part in first["loc"]).replace("_", "-")
-        _fail(f"--{name}: {first['msg']}")
+        name = ".".join(str(part) for part in first["loc"])
+        known = name in Settings.model_fields
+        whose = f"--{name.replace('_', '-')}" if known else f"{name} (in the settings file or the environment)"
+        _fail(f"{whose}: {first['msg'] if known else 'there is no such setting'}")
     except (SettingsError, tomllib.TOMLDecodeError) as error:
         _fail(str(error))
 
@@ -77,14 +79,7 @@ def _serve(settings: Settings) -> None:
     if not settings.insecure and not _is_loopback(settings.host):
         _fail(f"--host {settings.host}: anybody could connect; say --insecure if that is meant")
     try:
-        source = load(settings.service) if settings.service else embedded(settings, _say_aside)
-        app = App(
-            source,
-            runtime=settings.service_runtime if settings.service else "asyncio",
-            limits=settings.limits(),
-            policy=Policy(settings.policy),
-            heartbeat=settings.heartbeat,
-        )
+        app = make_app(settings)
         trio.run(serve, settings, app, lambda address: _say(f"listening on {address}"))
     except Exception as error:  # noqa: BLE001 - the last place where anything can be said to a person
         _fail(_explain(_first(error), settings))

@@ -66,7 +66,7 @@ def test_v1_adds_the_offset_of_each_token(texts: list[str], index: int, offset: 
     frames = [json.loads(frame) for frame in V1Dialect().feed(offset, Tokens("m", index, texts))]
     assert [frame["token"] for frame in frames] == texts
     assert [frame["index"] for frame in frames] == list(range(index, index + len(texts)))
-    assert [frame["offset"] for frame in frames] == list(range(offset, offset + len(texts)))
+    assert [frame["offset"] for frame in frames] == list(range(offset + 1, offset + 1 + len(texts)))
     assert [list(frame)[-1] for frame in frames] == ["offset"] * len(texts)
 
 
@@ -120,7 +120,7 @@ ONLY_V1: list[Reply] = [
     CancelResult("m", "unknown"),
     Duplicate("m"),
     Presence(2),
-    Typing(True),
+    Typing(active=True),
     Goaway("drain", 1000),
 ]
 
@@ -135,11 +135,11 @@ def test_replies_that_only_v1_knows(reply: Reply) -> None:
 V1_BODIES: list[tuple[Event, dict[str, Any]]] = [
     (
         UserMessage("m", "안녕", Policy.ENQUEUE, {"secret": 1}),
-        {"type": "user_message", "message_id": "m", "content": "안녕", "on_busy": "enqueue", "offset": 4},
+        {"type": "user_message", "message_id": "m", "content": "안녕", "on_busy": "enqueue", "offset": 5},
     ),
     (
         Status("m", "queued", {"place": 2}),
-        {"type": "stream_status", "message_id": "m", "phase": "queued", "place": 2, "offset": 4},
+        {"type": "stream_status", "message_id": "m", "phase": "queued", "place": 2, "offset": 5},
     ),
     (
         RECEIPT,
@@ -151,7 +151,7 @@ V1_BODIES: list[tuple[Event, dict[str, Any]]] = [
             "acked": None,
             "chars": 11,
             "upstream": "closed",
-            "offset": 4,
+            "offset": 5,
         },
     ),
     (
@@ -163,7 +163,7 @@ V1_BODIES: list[tuple[Event, dict[str, Any]]] = [
             "processing_time_ms": 250,
             "finish_reason": "stop",
             "meta": {"usage": {"total": 9}},
-            "offset": 4,
+            "offset": 5,
         },
     ),
 ]

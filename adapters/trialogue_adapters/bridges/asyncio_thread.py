@@ -159,7 +159,7 @@ class _AsyncioStream(ForeignStream):
 
     def _begin(self) -> None:
         self._credited = asyncio.Event()
-        self._task = self._loop.create_task(self._iterate())
+        self._task = self._loop.create_task(self._guard())
         self._task.add_done_callback(self._closed)  # runs even if the task was cancelled before its first step
 
     def _cancel(self) -> None:
@@ -168,11 +168,17 @@ class _AsyncioStream(ForeignStream):
 
     def _closed(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
-            error: Exception | None = RuntimeError("the service cancelled itself")
+            error: BaseException | None = RuntimeError("the service cancelled itself")
         else:
-            raised = task.exception()
-            error = _as_exception(raised) if raised else None
+            error = task.exception()
         self.finish(None if self.fenced else error)
+
+    async def _guard(self) -> None:
+        """A SystemExit that left a task would end the loop, and every other turn with it."""
+        try:
+            await self._iterate()
+        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+            raise _as_exception(error) from error
 
     async def _iterate(self) -> None:
         stream: Any = self._open()

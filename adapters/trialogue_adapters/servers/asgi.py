@@ -290,3 +290,22 @@ async def _refuse(scope: Scope, send: Send, rejected: Rejected) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(rejected.body)).encode())]
     await send({"type": "websocket.http.response.start", "status": rejected.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": rejected.body})
+
+
+class ConfiguredApp:
+    """The application that `TRIALOGUE_*` and the settings file describe; they are read when the server starts it."""
+
+    def __init__(self) -> None:
+        self._app: App | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._app is None:
+            from trialogue_adapters.deployment import make_app
+            from trialogue_adapters.settings import Settings
+
+            self._app = make_app(Settings())
+        await self._app(scope, receive, send)
+
+
+app = ConfiguredApp()
+"""For `hypercorn -k trio trialogue_adapters.servers.asgi:app`. It cannot drain: clients see 1006, and resume."""

@@ -19,15 +19,17 @@ import hypercorn.trio.run
 import trio
 from hypercorn.events import Event as ServerEvent
 from hypercorn.events import RawData
-from hypercorn.protocol.events import Body, Data, Event, StreamClosed
+from hypercorn.protocol.events import Body, Data, EndBody, Event, Response, StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
+from wsproto.handshake import WEBSOCKET_VERSION
 from wsproto.utilities import RemoteProtocolError
 
 from trialogue_adapters.servers.asgi import TRANSPORT_EXTENSION, AsgiTransport, Receive, Send
+from trialogue_adapters.servers.handshake import Rejected
 from trialogue_adapters.servers.sink import Sink, Stalled, framed
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ logger = logging.getLogger(__name__)
 STALL_SECONDS = 10.0
 """How long a peer may take no byte before its connection is given up."""
 MAX_MESSAGE_BYTES = 64 * 1024
+REFUSALS = {400: "this is not a WebSocket handshake", 403: "refused", 404: "not found"}
 
 
 class GuardedTCPServer(TCPServer):
@@ -125,6 +128,30 @@ class GuardedWSStream(WSStream):
                 await self._drop(error)
         else:
             await super().handle(event)
+
+    async def _send_error_response(self, status_code: int) -> None:
+        """A handshake that the server itself refuses: with a JSON body, and 426 for a version that is not 13."""
+        version = self.handshake.version
+        if status_code == 400 and version != WEBSOCKET_VERSION:
+            rejected = Rejected(426, "Sec-WebSocket-Version: 13 only")
+        else:
+            rejected = Rejected(status_code, REFUSALS.get(status_code, "the server failed"))
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(rejected.body)).encode()),
+            (b"connection", b"close"),
+            *([(b"sec-websocket-version", WEBSOCKET_VERSION)] if rejected.status == 426 else []),
+        ]
+        await self.send(Response(stream_id=self.stream_id, status_code=rejected.status, headers=headers))
+        await self.send(Body(stream_id=self.stream_id, data=rejected.body))
+        await self.send(EndBody(stream_id=self.stream_id))
+
+    async def _send_pings(self) -> None:
+        """As the stock, but not at once: a client that has just come is not asked whether it is there."""
+        interval = self.config.websocket_ping_interval
+        assert interval is not None
+        await self.context.sleep(interval)
+        await super()._send_pings()
 
     async def _drop(self, error: RemoteProtocolError) -> None:
         """A protocol error: say so with a close frame (the stock drops silently), and leave."""

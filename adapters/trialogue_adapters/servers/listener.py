@@ -123,6 +123,8 @@ def _check_upgrade(head: bytes) -> None:
         raise Rejected(404, f"there is only {PATH} here")
     if not any(name == b"upgrade" and value.lower() == b"websocket" for name, value in request.headers):
         raise Rejected(426, "this is a WebSocket endpoint")
+    if not any(name == b"sec-websocket-version" and value == b"13" for name, value in request.headers):
+        raise Rejected(426, "Sec-WebSocket-Version: 13 only")
 
 
 def _http_answer(rejected: Rejected) -> bytes:
@@ -133,7 +135,7 @@ def _http_answer(rejected: Rejected) -> bytes:
         ("connection", "close"),
     ]
     if rejected.status == 426:
-        headers += [("upgrade", "websocket")]
+        headers += [("upgrade", "websocket"), ("sec-websocket-version", "13")]
     parts = (
         writer.send(
             h11.Response(status_code=rejected.status, headers=headers, reason=HTTPStatus(rejected.status).phrase)

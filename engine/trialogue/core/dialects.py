@@ -81,7 +81,7 @@ def token_frames(tokens: Tokens, first_offset: int | None = None) -> list[bytes]
     """The frames of a batch. Hot: 0.3 µs per token of a large batch, 1.2 µs for a single one; pydantic's dump takes 3.
 
     Args:
-        first_offset: the first token's offset, for a dialect that tells offsets.
+        first_offset: the first token's place in the log, for a dialect that tells offsets.
     """
     prefix, index = token_prefix(tokens.message_id), tokens.index
     if first_offset is None:
@@ -89,7 +89,7 @@ def token_frames(tokens: Tokens, first_offset: int | None = None) -> list[bytes]
             f'{prefix}{encode_basestring(text)},"index":{index}}}' for index, text in enumerate(tokens.texts, index)
         ]
     else:
-        lead = first_offset - index
+        lead = first_offset + 1 - index
         frames = [
             f'{prefix}{encode_basestring(text)},"index":{index},"offset":{lead + index}}}'
             for index, text in enumerate(tokens.texts, index)
@@ -185,7 +185,11 @@ class SeedDialect(Dialect):
 
 
 class V1Dialect(SeedDialect):
-    """`trialogue.v1`: the seed's events with positions, and the rest of the session's life."""
+    """`trialogue.v1`: the seed's events with positions, and the rest of the session's life.
+
+    The `offset` that a client is told with an entry is the position *after* it: store it, resume with it, get what
+    follows. So an entry's offset on the wire is its place in the log plus one.
+    """
 
     name: DialectName = "trialogue.v1"
 
@@ -193,7 +197,7 @@ class V1Dialect(SeedDialect):
         if type(event) is Tokens:
             return token_frames(event, offset)
         body = self._body(event)
-        return (dump({**body, "offset": offset}),) if body else NO_FRAMES
+        return (dump({**body, "offset": offset + 1}),) if body else NO_FRAMES
 
     def reply(self, reply: Reply) -> Sequence[bytes]:
         match reply:

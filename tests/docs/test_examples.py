@@ -1,0 +1,468 @@
+"""Every fenced code block of the docs does what the docs say: run, parsed, or played against a real server.
+
+A directive in an HTML comment directly above a block says what it is; `; ` separates several:
+
+    service: MODULE:ATTR RUNTIME   a ChatService: saved as MODULE.py, served, asked
+    server [: FILE [MOUNT]]        prints `listening on …` and answers; a Python one is saved as FILE
+    transcript [: QUERY]           `>` lines are sent to a server, `<` lines must come; QUERY: lang=…, subprotocol=…
+    output                         what the block before prints
+    needs: PACKAGE                 skipped without it
+    not run: REASON                nothing to run
+
+Without one: Python and JavaScript are clients that must succeed against a server, shell must succeed, JSON frames must
+be the protocol's, TOML must be a configuration. The Korean guide has the same blocks as the English one, so that those
+are run once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+import trio
+from trio_websocket import WebSocketConnection, open_websocket_url
+
+from trialogue.core import events
+from trialogue.core.errors import ERRORS, CloseCode
+from trialogue.core.machine import Policy
+from trialogue.core.protocol import (
+    Invalid,
+    StreamEndEvent,
+    StreamErrorEvent,
+    StreamSourcesEvent,
+    StreamStartEvent,
+    StreamTokenEvent,
+    parse,
+)
+
+DOCS = Path(__file__).parents[2] / "docs"
+GUIDE, KOREAN = DOCS / "websocket-api-guide.md", DOCS / "ko" / "websocket-api-guide.md"
+PAGES = (GUIDE, DOCS / "design.md", DOCS / "configuration.md")
+LISTENERS = ("hypercorn", "trio-websocket")
+
+SERVER_EVENTS = {
+    model.model_fields["type"].default: model
+    for model in (StreamStartEvent, StreamTokenEvent, StreamSourcesEvent, StreamEndEvent, StreamErrorEvent)
+}
+V1_FRAMES: Mapping[str, type] = {
+    "session_ready": events.Ready,
+    "user_message": events.UserMessage,
+    "stream_status": events.Status,
+    "stream_receipt": events.Receipt,
+    "cancel_result": events.CancelResult,
+    "presence": events.Presence,
+    "typing": events.Typing,
+    "pong": events.Pong,
+    "goaway": events.Goaway,
+}
+V1_EXTRAS = {"type", "offset", "epoch", "place", "data", "session_id"}
+RESUME_BUG = "the engine replays the entry *at* the position too; the contract says what comes after it"
+
+
+# ── Reading the pages ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A fenced block: where it is, its language, its directives and its text."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    directives: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.page.stem}:{self.line}-{self.language}"
+
+
+def read_blocks(page: Path) -> list[Block]:
+    """The blocks of a page, in order. A fence that is not closed, or a block without a language, is an error."""
+    blocks: list[Block] = []
+    lines = page.read_text(encoding="utf-8").splitlines()
+    number = 0
+    while number < len(lines):
+        opening = re.fullmatch(r"(`{3,})(\w*)", lines[number])
+        if opening:
+            end = lines.index(opening[1], number + 1)
+            assert opening[2], f"{page.name}:{number + 1}: a block without a language"
+            text = "".join(f"{line}\n" for line in lines[number + 1 : end])
+            blocks.append(Block(page, number + 1, opening[2], text, read_directives(lines[number - 1])))
+            number = end
+        number += 1
+    return blocks
+
+
+def read_directives(line: str) -> dict[str, str]:
+    comment = re.fullmatch(r"<!-- (.*) -->", line)
+    parts = comment[1].split("; ") if comment else []
+    return {name: value.strip() for name, _, value in (part.partition(":") for part in parts)}
+
+
+BLOCKS = [block for page in PAGES for block in read_blocks(page)]
+
+
+def before(block: Block) -> Block:
+    return BLOCKS[BLOCKS.index(block) - 1]
+
+
+def is_output(number: int) -> bool:
+    return number < len(BLOCKS) and "output" in BLOCKS[number].directives
+
+
+# ── Processes ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all the files that the pages tell the reader to save."""
+    folder = tmp_path_factory.mktemp("workshop")
+    for block in BLOCKS:
+        if "service" in block.directives:
+            (folder / f"{block.directives['service'].partition(':')[0]}.py").write_text(block.text, encoding="utf-8")
+        elif block.language == "python" and "server" in block.directives:
+            (folder / block.directives["server"].split()[0]).write_text(block.text, encoding="utf-8")
+    return folder
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours, without settings of whoever runs the tests, with the virtual environment's commands."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRIALOGUE_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**kept, "PATH": path, "PYTHONUTF8": "1", **more}
+
+
+@contextmanager
+def serving(command: list[str], folder: Path) -> Iterator[str]:
+    """Run a server on a free port; yields its ws:// address. It must announce itself, and end well on SIGTERM."""
+    with subprocess.Popen(
+        command, cwd=folder, env=environment(PORT="0"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout
+            announced = re.fullmatch(r"listening on http(://127\.0\.0\.1:\d+)\n", process.stdout.readline())
+            assert announced, "the server did not say where it listens"
+            yield f"ws{announced[1]}"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+
+
+def serve(folder: Path, *flags: str) -> Any:
+    return serving([sys.executable, "-m", "trialogue_adapters", "serve", *flags], folder)
+
+
+@pytest.fixture(scope="module")
+def words_url(workshop: Path) -> Iterator[str]:
+    """The server of the guide's first example."""
+    with serve(workshop, "--service", "words:ChatService") as url:
+        yield url
+
+
+def node() -> list[str]:
+    """How to call a node that has WebSocket, or skip."""
+    command = shutil.which("node")
+    for flags in ([], ["--experimental-websocket"]) if command else ():
+        asked = [str(command), *flags, "--eval", "process.exit(typeof WebSocket === 'function' ? 0 : 1)"]
+        if subprocess.run(asked, capture_output=True, check=False).returncode == 0:
+            return [str(command), *flags]
+    pytest.skip("no node with a WebSocket implementation (20.10 or later)")
+
+
+def run_client(block: Block, url: str, folder: Path) -> str:
+    """Run a client program to its end. Returns what it printed."""
+    if block.language == "python":
+        command, suffix = [sys.executable, "-W", "error"], ".py"
+    else:
+        command, suffix = [*node(), "--no-warnings"], ".mjs"
+    program = folder / f"client_{block.line}{suffix}"
+    program.write_text(block.text, encoding="utf-8")
+    done = subprocess.run(
+        [*command, str(program)],
+        cwd=folder,
+        env=environment(TRIALOGUE_URL=url),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert done.stdout, "an example prints something"
+    return done.stdout
+
+
+# ── What each kind of block must do ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+async def test_block(block: Block, request: pytest.FixtureRequest, workshop: Path) -> None:
+    directives = block.directives
+    if "not run" in directives:
+        assert directives["not run"], "say why it is not run"
+        return
+    skip_without(block)
+    if "service" in directives:
+        name, runtime = directives["service"].split()
+        with serve(workshop, "--service", name, "--service-runtime", runtime) as url:
+            await ask(url)
+    elif "server" in directives:
+        await run_server(block, workshop)
+    elif "transcript" in directives:
+        for listener in LISTENERS:
+            with serve(workshop, "--service", "words:ChatService", "--listener", listener) as url:
+                await play(block, url)
+    elif "output" in directives:
+        skip_without(before(block))
+        url = request.getfixturevalue("words_url")
+        compare_output(block, await trio.to_thread.run_sync(run_client, before(block), url, workshop))
+    elif block.language in ("python", "javascript"):
+        if not is_output(BLOCKS.index(block) + 1):  # else its output's test runs it
+            url = request.getfixturevalue("words_url")
+            await trio.to_thread.run_sync(run_client, block, url, workshop)
+    elif block.language in CHECKS:
+        CHECKS[block.language](block, workshop)
+    else:
+        pytest.fail(f"{block.page.name}:{block.line}: a {block.language} block is neither run nor marked as not run")
+
+
+def skip_without(block: Block) -> None:
+    needed = block.directives.get("needs")
+    if needed and importlib.util.find_spec(needed) is None:
+        pytest.skip(f"{needed} is not installed")
+
+
+def compare_output(block: Block, printed: str) -> None:
+    if printed != block.text and printed == block.text.replace("replayed\n", "replayed\n1 two\n"):
+        pytest.xfail(RESUME_BUG)
+    assert printed == block.text
+
+
+async def ask(url: str, mount: str = "") -> None:
+    """Ask something, over both dialects; a whole answer must come."""
+    for subprotocols in (None, ["trialogue.v1"]):
+        session = f"docs-{next(NUMBERS)}"
+        async with open_websocket_url(f"{url}{mount}/chat-ws?session_id={session}", subprotocols=subprotocols) as ws:
+            await until_served(ws, session)
+            await ws.send_message(frame("q", "one two", session))
+            seen = [json.loads(await ws.get_message())]
+            while seen[-1]["type"] not in ("stream_end", "stream_error"):
+                seen.append(json.loads(await ws.get_message()))
+            assert seen[-1].get("finish_reason") == "stop", seen
+            assert any(event["type"] == "stream_token" for event in seen)
+
+
+def frame(message_id: str, content: str, session: str) -> str:
+    return json.dumps({"message_id": message_id, "content": content, "session_id": session})
+
+
+async def until_served(ws: WebSocketConnection, session: str) -> None:
+    """A service may come late: ask until it is there."""
+    for number in count():
+        await ws.send_message(frame(f"ready-{number}", "ready?", session))
+        while True:
+            event = json.loads(await ws.get_message())
+            if event["type"] == "stream_end":
+                return
+            if event["type"] == "stream_error":
+                assert event["error_code"] == "WS-002", event
+                await trio.sleep(0.05)
+                break
+
+
+NUMBERS = count(1)
+
+
+async def run_server(block: Block, workshop: Path) -> None:
+    file, _, mount = block.directives["server"].partition(" ")
+    command = ["bash", "-ec", block.text] if block.language == "shell" else [sys.executable, "-W", "error", file]
+    with serving(command, workshop) as url:
+        await ask(url, mount)
+        if "/announce" in block.text:
+            async with open_websocket_url(f"{url}/chat-ws?session_id=listener") as ws:
+                announced = await trio.to_thread.run_sync(read, f"http{url.removeprefix('ws')}/announce")
+                assert announced == "told 1\n"
+                assert json.loads(await ws.get_message()) == {"type": "notice", "text": "lunch is ready"}
+
+
+def read(address: str) -> str:
+    with urlopen(address) as answer:
+        body: bytes = answer.read()
+    return body.decode()
+
+
+# ── Transcripts ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+MASKED = re.compile(r'"(timestamp|position)":"[^"]*"|"(processing_time_ms)":\d+')
+
+
+async def play(block: Block, url: str) -> None:
+    """Send what the page sends, and expect what it expects: to the byte, but for clocks and the log's first offset."""
+    session = f"docs-{next(NUMBERS)}"
+    query = block.directives["transcript"]
+    v1 = query == "subprotocol=trialogue.v1"
+    address = f"{url}/chat-ws?session_id={session}&{'lang=en' if v1 else query}"
+    async with open_websocket_url(address, subprotocols=["trialogue.v1"] if v1 else None) as ws:
+        wanted: list[str] = []
+        got: list[str] = []
+        for line in [*block.text.splitlines(), '> {"type":"ping","id":0}', '< {"type":"pong","id":0}']:
+            direction, text = line[:2], line[2:].replace('"session_id":"s1"', f'"session_id":"{session}"')
+            if direction == "> ":
+                await ws.send_message(text)
+            else:
+                assert direction == "< ", line
+                check_json(text)
+                wanted.append(text)
+                with trio.fail_after(5):
+                    got.append(await ws.get_message())
+        assert masked(got) == masked(wanted)
+
+
+def masked(frames: list[str]) -> list[str]:
+    """Without clocks; offsets count from the first one, which is the log's business."""
+    offsets = [int(found[1]) for text in frames if (found := re.search(r'"offset":(\d+)', text))]
+    base = min(offsets, default=0)
+    return [
+        re.sub(r'"offset":(\d+)', lambda found: f'"offset":+{int(found[1]) - base}', MASKED.sub(r'"\1\2":…', text))
+        for text in frames
+    ]
+
+
+# ── JSON, shell, TOML ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_json(line: str) -> None:
+    """A frame of the protocol, whole and in its form; or another JSON object."""
+    body = json.loads(line)
+    kind = body.get("type", "message" if "message_id" in body else None)
+    if kind is None:
+        return
+    assert line == json.dumps(body, ensure_ascii=False, separators=(",", ":")), "frames are compact"
+    if kind in SERVER_EVENTS:
+        model = SERVER_EVENTS[kind].model_validate(body, strict=True)
+        given = [name for name in type(model).model_fields if name in body]
+        assert list(body)[: len(given)] == given, "keys stand in the contract's order, further ones at the end"
+    elif kind in V1_FRAMES and not (kind == "typing" and not isinstance(parse(line), Invalid)):
+        known = set(V1_FRAMES[kind].__dataclass_fields__)  # type: ignore[attr-defined]
+        assert set(body) <= known | V1_EXTRAS, f"{kind} has no {set(body) - known - V1_EXTRAS}"
+    else:
+        command = parse(line)
+        assert not isinstance(command, Invalid), command
+        assert set(body) <= set(type(command).model_fields)
+
+
+def check_json_lines(block: Block, _: Path) -> None:
+    for line in block.text.splitlines():
+        check_json(line)
+
+
+def check_shell(block: Block, workshop: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-ec", block.text],
+        cwd=workshop,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def check_toml(block: Block, workshop: Path) -> None:
+    """It is a configuration: `trialogue config` takes it, and shows each of its settings."""
+    file = workshop / f"config_{block.line}.toml"
+    file.write_text(block.text, encoding="utf-8")
+    shown = subprocess.run(
+        [sys.executable, "-m", "trialogue_adapters", "config"],
+        env=environment(TRIALOGUE_CONFIG=str(file)),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name, value in tomllib.loads(block.text).items():
+        assert f"{name.replace('_', '-')} = {value}" in shown
+
+
+CHECKS = {"json": check_json_lines, "shell": check_shell, "toml": check_toml}
+
+
+# ── What the pages claim in tables, and the Korean twin ──────────────────────────────────────────────────────────
+
+
+def rows(page: Path, heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading, without its head."""
+    section = page.read_text(encoding="utf-8").split(f"\n{heading}\n", 1)[1]
+    table = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    assert table
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table[0].splitlines()[2:]]
+
+
+def test_the_error_table_is_the_code_s() -> None:
+    listed = {cells[0].strip("|` "): cells[-1].strip("| ") for cells in rows(GUIDE, "## Errors")}
+    assert set(ERRORS) - set(listed) == {"WS-008", "WS-009"}, "no code raises these two today"
+    assert set(listed) <= set(ERRORS)
+    for code, retry in listed.items():
+        if code != "STREAM-001":
+            assert (retry == "yes") is ERRORS[code].retryable, code
+
+
+def test_the_close_codes_are_the_code_s() -> None:
+    listed = {int(cells[0].strip("|` ")) for cells in rows(GUIDE, "### Close codes")}
+    assert listed - {1006} <= set(CloseCode)
+
+
+def test_the_policies_are_the_code_s() -> None:
+    listed = rows(GUIDE, "## A message while something is unfinished")
+    assert {cells[0].strip("|` ") for cells in listed} == set(Policy)
+
+
+def skeleton(page: Path) -> list[str]:
+    """Headings' levels, tables' rows and blocks, in order: what two languages of a page have in common."""
+    prose = re.sub(r"^(`{3,}).*?^\1$", "BLOCK", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^(?:#+ |BLOCK|\|(?=.)|- |<!-- .* -->)", prose, re.MULTILINE)
+    return list(found)
+
+
+def test_the_korean_guide_is_the_same_guide() -> None:
+    ours, theirs = read_blocks(GUIDE), read_blocks(KOREAN)
+    assert [(block.language, block.text, block.directives) for block in theirs] == [
+        (block.language, block.text, block.directives) for block in ours
+    ]
+    assert skeleton(KOREAN) == skeleton(GUIDE)
+
+
+def slug(heading: str) -> str:
+    """GitHub's anchor of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", [*PAGES, KOREAN], ids=lambda page: str(page.relative_to(DOCS)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in map(slug, headings), target
