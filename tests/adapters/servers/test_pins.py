@@ -1,0 +1,88 @@
+"""What our servers rely on in pinned libraries: a name that has moved is noticed here, and not by a deployer."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import hypercorn.protocol.h2
+import hypercorn.protocol.h11
+import hypercorn.trio.run
+import pytest
+import trio_websocket
+import wsproto
+from hypercorn.protocol.ws_stream import Handshake, WSStream
+from hypercorn.trio.tcp_server import TCPServer
+from trio_websocket import WebSocketConnection, WebSocketServer
+
+PINS = {"hypercorn": "0.18.0", "trio-websocket": "0.12.2", "wsproto": "1.3.2"}
+
+
+@pytest.mark.parametrize(("package", "pinned"), PINS.items())
+def test_the_versions_are_the_pinned_ones(package: str, pinned: str) -> None:
+    assert version(package) == pinned
+    pyproject = Path(__file__).parents[3] / "pyproject.toml"
+    assert f'"{package}=={pinned}"' in pyproject.read_text(encoding="utf-8")
+
+
+SIGNATURES: list[tuple[Any, list[str]]] = [
+    (TCPServer.__init__, ["self", "app", "config", "context", "state", "stream"]),
+    (TCPServer.run, ["self"]),
+    (TCPServer.protocol_send, ["self", "event"]),
+    (
+        WSStream.__init__,
+        ["self", "app", "config", "context", "task_group", "ssl", "client", "server", "send", "stream_id"],
+    ),
+    (WSStream.handle, ["self", "event"]),
+    (WSStream.app_send, ["self", "message"]),
+    (WSStream._handle_events, ["self"]),
+    (WSStream._send_error_response, ["self", "status_code"]),
+    (WSStream._send_wsproto_event, ["self", "event"]),
+    (WSStream._send_pings, ["self"]),
+    (Handshake.is_valid, ["self"]),
+    (WebSocketServer._handle_connection, ["self", "stream"]),
+    (WebSocketConnection._send, ["self", "event"]),
+    (WebSocketConnection._reader_task, ["self"]),
+    (WebSocketConnection._get_request, ["self"]),
+    (WebSocketConnection._abort_web_socket, ["self"]),
+    (wsproto.WSConnection.receive_data, ["self", "data"]),
+]
+
+
+@pytest.mark.parametrize(("function", "parameters"), SIGNATURES, ids=[f.__qualname__ for f, _ in SIGNATURES])
+def test_what_we_override_or_call_has_the_same_parameters(function: Any, parameters: list[str]) -> None:
+    assert list(inspect.signature(function).parameters) == parameters
+
+
+def test_the_names_that_are_replaced_stand_where_they_are_looked_up() -> None:
+    assert hypercorn.trio.run.TCPServer is TCPServer
+    assert hypercorn.protocol.h11.WSStream is WSStream
+    assert hypercorn.protocol.h2.WSStream is WSStream
+    assert "TCPServer," in inspect.getsource(hypercorn.trio.run.worker_serve)
+    assert "self.stream = WSStream(" in inspect.getsource(hypercorn.protocol.h11.H11Protocol._create_stream)
+
+
+ATTRIBUTES: list[tuple[Any, str]] = [
+    (TCPServer, "self.stream = stream"),
+    (WSStream, "self.app_put"),
+    (WSStream, "self.handshake"),
+    (WSStream, "self.connection"),
+    (WSStream, "self.state"),
+    (WSStream, "self.closed"),
+    (hypercorn.protocol.h11.H11Protocol, "self.send = send"),
+    (WebSocketConnection, "self._wsproto"),
+    (WebSocketConnection, "self._stream"),
+    (WebSocketConnection, "self._close_reason"),
+    (WebSocketServer, "self._handler"),
+]
+
+
+@pytest.mark.parametrize(("owner", "text"), ATTRIBUTES, ids=[f"{owner.__name__} {text}" for owner, text in ATTRIBUTES])
+def test_the_attributes_that_we_read_are_there(owner: Any, text: str) -> None:
+    assert text in inspect.getsource(owner)
+
+
+def test_the_library_says_what_it_is() -> None:
+    assert trio_websocket.__version__ == PINS["trio-websocket"]

@@ -1,0 +1,113 @@
+"""`servers/sink.py`: on real sockets, against readers that are slow, stuck or gone."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import TextMessage
+
+from trialogue_adapters.servers.sink import Sink, Stalled, framed
+
+
+@given(st.lists(st.text(max_size=200) | st.sampled_from(["x" * 125, "x" * 126, "x" * 65535, "x" * 65536]), max_size=6))
+def test_frames_are_what_a_websocket_library_reads(texts: list[str]) -> None:
+    client = Connection(ConnectionType.CLIENT)
+    client.receive_data(framed([text.encode() for text in texts]))
+    read = [event for event in client.events() if isinstance(event, TextMessage)]
+    whole: list[str] = []
+    part = ""
+    for event in read:
+        part += event.data
+        if event.message_finished:
+            whole.append(part)
+            part = ""
+    assert whole == texts
+
+
+@asynccontextmanager
+async def pair(buffer: int = 4096) -> AsyncGenerator[tuple[trio.SocketStream, trio.SocketStream]]:
+    one, two = socket.socketpair()
+    for end in (one, two):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        end.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in (one, two))
+    async with ours, theirs:
+        yield ours, theirs
+
+
+async def read(stream: trio.SocketStream, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        data += await stream.receive_some(1000)
+    return data
+
+
+async def test_what_the_socket_takes_is_sent_at_once() -> None:
+    async with pair() as (ours, theirs):
+        sink = Sink(ours, 10)
+        assert sink.put(b"hello")
+        assert await theirs.receive_some(100) == b"hello"
+
+
+async def test_what_waits_goes_out_in_order() -> None:
+    async with pair() as (ours, theirs):
+        sink = Sink(ours, 10)
+        pieces = [bytes([n]) * 10_000 for n in range(50)]
+        assert not all([sink.put(piece) for piece in pieces])  # noqa: C419 - every one is put
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sink.flush)
+            assert await read(theirs, 500_000) == b"".join(pieces)
+        assert sink.put(b"x")
+
+
+async def test_a_cancelled_flush_loses_and_repeats_nothing() -> None:
+    async with pair() as (ours, theirs):
+        sink = Sink(ours, 10)
+        data = bytes(range(256)) * 1000
+        sink.put(data)
+        with trio.move_on_after(0.02):
+            await sink.flush()
+        sink.put(b"END")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sink.flush)
+            nursery.start_soon(sink.flush)  # a second one waits its turn
+            assert await read(theirs, len(data) + 3) == data + b"END"
+
+
+async def test_a_peer_that_takes_nothing_is_given_up(autojump_clock: MockClock) -> None:
+    async with pair() as (ours, _):
+        sink = Sink(ours, 10)
+        sink.put(b"x" * 500_000)
+        started = trio.current_time()
+        with pytest.raises(Stalled):
+            await sink.flush()
+        assert trio.current_time() - started == pytest.approx(10)
+        assert sink.broken
+        assert sink.put(b"more")
+        assert repr(sink) == "<Sink broken, 0 bytes waiting>"
+
+
+async def test_a_peer_that_has_gone_breaks_it_quietly() -> None:
+    async with pair() as (ours, theirs):
+        sink = Sink(ours, 10)
+        await theirs.aclose()
+        while not sink.broken:
+            assert sink.put(b"x" * 1000)
+        await sink.flush()
+
+
+async def test_a_closed_stream_is_never_written_to() -> None:
+    async with pair() as (ours, _):
+        sink = Sink(ours, 10)
+        await ours.aclose()
+        assert sink.put(b"x")
+        assert sink.broken
