@@ -22,7 +22,7 @@ from trialogue import __version__
 from trialogue_adapters.bridges import NotAService
 from trialogue_adapters.deployment import make_app
 from trialogue_adapters.rag import RagError
-from trialogue_adapters.servers.serving import serve
+from trialogue_adapters.serving import serve
 from trialogue_adapters.services import CannotLoad
 from trialogue_adapters.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, Settings
 
