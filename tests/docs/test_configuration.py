@@ -83,7 +83,7 @@ def test_a_wrong_file_is_an_error(
     with pytest.raises(SystemExit) as left:
         read_settings([])
     assert left.value.code == 2
-        assert text.split()[0] in capsys.readouterr().err.replace("-", "_")
+    assert text.split()[0] in capsys.readouterr().err.replace("-", "_")
 
 
 def test_a_missing_file_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

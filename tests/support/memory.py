@@ -82,9 +82,9 @@ class MemoryTransport:
         """The types of all frames (of one turn), tokens in a row told once."""
         kinds: list[str] = []
         for frame in self.frames:
-            if message_id is None or frame.get("message_id") == message_id:
-                if not (kinds and kinds[-1] == frame["type"] == "stream_token"):
-                    kinds.append(frame["type"])
+            wanted = message_id is None or frame.get("message_id") == message_id
+            if wanted and not (kinds and kinds[-1] == frame["type"] == "stream_token"):
+                kinds.append(frame["type"])
         return kinds
 
 

@@ -209,7 +209,7 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "a crash loses the running turn silently",
-        "return _end_running(State(unended[0], slot, unended[1:], ledger, state.draining), failed(Fault(\"WS-007\")))",
+        'return _end_running(State(unended[0], slot, unended[1:], ledger, state.draining), failed(Fault("WS-007")))',
         "return _next(State(None, slot, unended[1:], ledger, state.draining))",
     ),
     (
