@@ -77,6 +77,25 @@ async def test_the_generation_waits_for_its_only_reader_and_not_for_a_slow_one(a
         assert emit.has_room()
 
 
+async def test_waiting_for_readers_is_not_silence_of_the_pipeline(autojump_clock: MockClock) -> None:
+    async with bench(window=10, token_timeout=5, stall_timeout=60) as it:
+        slow = await it.connect(dialect="seed")
+        await it.ask(slow, "a")
+        emit = it.service.turns["a"]
+        slow.full = True
+        emit(["x"])
+        emit(["x"] * 20)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(emit.room)
+            await trio.sleep(20)
+            slow.make_room()
+        assert not slow.told("stream_error")
+        await trio.sleep(4)
+        assert not slow.told("stream_error")
+        await trio.sleep(2)
+        assert slow.told("stream_error")[0]["error_code"] == "RAG-003"
+
+
 async def test_with_no_reader_the_turn_runs_free(autojump_clock: MockClock) -> None:
     async with bench(window=10) as it:
         client = await it.connect(dialect="seed")
@@ -126,6 +145,26 @@ async def test_pings_are_answered_in_mid_stream_and_on_the_seed() -> None:
         client.say(type="ping")
         await settle()
         assert client.told("pong") == [{"type": "pong", "id": 7}, {"type": "pong", "id": None}]
+
+
+async def test_a_renewed_credential_is_taken_silently_while_everybody_is_let_in() -> None:
+    async with bench() as it:
+        client = await it.connect(dialect="seed")
+        client.say(type="auth", token="t")
+        client.say(type="ping")
+        await settle()
+        assert client.types() == ["pong"]
+
+
+async def test_a_transport_that_ends_while_it_is_full(autojump_clock: MockClock) -> None:
+    async with bench() as it:
+        client = await it.connect(dialect="seed")
+        client.full = True
+        await it.ask(client, "a")
+        client.end_while_full()
+        client.leave(1006)
+        await settle()
+        assert it.hub.connections == 0
 
 
 async def test_binary_frames_close_with_1003() -> None:

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from support.memory import Attentive, Scripted, bench, settle
 from trialogue import Connection, Handshake, Hub, Limits, dialect_for
 from trialogue.core.machine import Cancel
+from trialogue.generation import Generation
 from trialogue.session import Crash, Session
 
 
@@ -241,6 +242,31 @@ async def test_a_latecomer_to_a_drain_is_sent_away(autojump_clock: MockClock) ->
         await it.hub.drain(1.0)
         client = await it.connect()
         assert client.closed == (1012, "restart")
+
+
+async def test_too_many_generations_refuse_new_messages() -> None:
+    async with bench(max_generations=1) as it:
+        one, two = await it.connect("s", "seed"), await it.connect("t", "seed")
+        await it.ask(one, "a")
+        await it.ask(two, "b", session_id="t")
+        assert two.frames[-1]["error_code"] == "WS-010"
+        it.service.done("a")
+        await settle()
+        await it.ask(two, "b", session_id="t")
+        assert two.types()[-1] == "stream_start"
+
+
+async def test_a_bug_while_settling_crashes_the_session_and_frees_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bench() as it:
+        client = await it.connect()
+        await it.ask(client, "a")
+        monkeypatch.setattr(Generation, "_sent", lambda *arguments: 1 / 0)
+        it.service.done("a")
+        await settle()
+        monkeypatch.undo()
+        await it.ask(client, "b")
+        assert client.types("b")[-1] == "stream_status"
+        assert list(it.service.turns) == ["a", "b"]
 
 
 async def test_facts_add_up() -> None:

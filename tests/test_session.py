@@ -468,7 +468,7 @@ async def test_of_a_trimmed_turn_its_ending_is_told(autojump_clock: MockClock) -
         late = await it.connect(dialect="seed")
         await it.ask(late, "a")
         assert late.types() == ["stream_end"]
-        assert late.frames[0]["finish_reason"] == "stop"
+        assert (late.frames[0]["finish_reason"], late.frames[0]["total_tokens"]) == ("stop", 1)
 
 
 async def test_the_same_id_with_other_content_is_refused(autojump_clock: MockClock) -> None:

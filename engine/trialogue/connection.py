@@ -154,6 +154,8 @@ class Connection:
 
     def reply(self, reply: Reply) -> None:
         """Send something to this client alone, after every entry that is in the log now. Never blocks or raises."""
+        if self._dismissal:
+            return  # nothing follows a goodbye
         self._poke()
         if not self._full and not self._follower.behind:
             self._transmit(reply)

@@ -20,7 +20,7 @@ from trialogue.core.errors import Fault
 from trialogue.core.events import Event, Receipt, Source, Sources, Status, Tokens
 from trialogue.core.limits import Limits
 from trialogue.core.machine import Closed, Ending, Finished, Input, Outcome, Turn, Upstream, failed
-from trialogue.log import Gap, Log
+from trialogue.log import Log
 from trialogue.metrics import Meter
 from trialogue.service import Attentive, Done, Failure, Metadata, Progress, Service, ServiceEvent, TurnReceipt
 
@@ -346,10 +346,7 @@ class Generation:
 
         Of a completed turn that is all of it: whoever is away will be sent the rest. Of any other, what was sent.
         """
-        try:
-            entries = self._log.read(self._first_offset, self._log.end)
-        except Gap:
-            return self.tokens, 0, ""
+        entries = self._log.read(self._first_offset, self._log.end)  # kept: the session pins it until we have settled
         furthest = self._log.furthest
         sent: list[str] = []
         texts: list[str] = []

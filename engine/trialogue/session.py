@@ -90,6 +90,15 @@ class Wake:
     """Look at the alarms again."""
 
 
+@dataclass(frozen=True, slots=True)
+class PastTurn:
+    """An ended turn: where it stands in the log (from its message to after its end), and its end."""
+
+    start: int
+    end: int
+    ending: Ended | Failed
+
+
 @dataclass(slots=True)
 class Circle:
     """What all sessions of a hub share: where services and tasks come from, what is counted, how much is allowed."""
@@ -117,7 +126,7 @@ class Session:
         self._in_hand: Input | Crash | Wake | None = None
         self._began: dict[str, int] = {}  # unended turns: the offset of their stream_start
         self._pins: dict[str, int] = {}  # turns of which the log must keep everything: the offset of their message
-        self._ends: dict[str, tuple[int, int]] = {}  # ended turns in the log: from their message to after their end
+        self._past_turns: dict[str, PastTurn] = {}  # as many as ids are remembered
         self._repeats: list[Repeat] = []
         self._linger_at = self._expires_at = inf
 
@@ -283,7 +292,8 @@ class Session:
                 self._began[event.message_id] = offset
             elif isinstance(event, Ended | Failed):
                 self._began.pop(event.message_id, None)
-                self._ends[event.message_id] = (self._pins.get(event.message_id, offset), offset + 1)
+                start = self._pins.get(event.message_id, offset)
+                self._past_turns[event.message_id] = PastTurn(start, offset + 1, event)
                 if event.message_id not in self.generations:
                     self._unpin(event.message_id)
         self.log.floor = min(self._pins.values(), default=None)
@@ -292,8 +302,8 @@ class Session:
     def _unpin(self, message_id: str) -> None:
         self._pins.pop(message_id, None)
         self.log.floor = min(self._pins.values(), default=None)
-        while self._ends and next(iter(self._ends.values()))[0] < self.log.start:
-            del self._ends[next(iter(self._ends))]
+        while len(self._past_turns) > self._circle.limits.remembered_ids:
+            del self._past_turns[next(iter(self._past_turns))]
 
     # Effects.
 
@@ -360,27 +370,21 @@ class Session:
         repeats, self._repeats = self._repeats, []
         for repeat in repeats:
             client = self.clients.get(repeat.asker) if repeat.asker is not None else None
-            known = self.state.ledger.get(repeat.message_id)
-            if client is None or known is None or known.outcome is None:
-                continue  # gone; or its turn is still to come, and every event of it anyway
-            start, end = self._ends.get(repeat.message_id, (-1, -1))
-            if start >= 0 and client.start < end:
+            past = self._past_turns.get(repeat.message_id)
+            if client is None or past is None:
+                continue  # it has gone; or the turn is still to come, and every event of it anyway
+            if client.start < past.end:
                 continue  # it was attached: everything up to its position was sent to it
-            for reply in self._past(repeat.message_id, start, end, known.outcome):
+            for reply in self._replay(repeat.message_id, past):
                 client.reply(reply)
 
-    def _past(self, message_id: str, start: int, end: int, outcome: Outcome) -> list[Reply]:
+    def _replay(self, message_id: str, past: PastTurn) -> list[Reply]:
         """An ended turn's events; its ending only, when they are trimmed."""
         try:
-            entries = self.log.read(start, end) if start >= 0 else []
+            entries = self.log.read(past.start, past.end)
         except Gap:
-            entries = []
-        past: list[Reply] = [event for _, event in entries if getattr(event, "message_id", None) == message_id]
-        if past:
-            return past
-        if outcome.fault:
-            return [Failed(message_id, outcome.fault)]
-        return [Ended(message_id, outcome.finish_reason, 0, 0)]
+            return [past.ending]
+        return [event for _, event in entries if event.message_id == message_id]
 
     # Called by the hub.
 

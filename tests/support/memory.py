@@ -35,6 +35,7 @@ class MemoryTransport:
         self.full = False
         self.broken = False
         self.closed: tuple[int, str] | None = None
+        self._ended = False
         self._room = trio.Event()
         self._send, self._receive = trio.open_memory_channel[str | bytes | int](100)
 
@@ -54,6 +55,8 @@ class MemoryTransport:
     async def drain(self) -> None:
         while self.full:
             await self._room.wait()
+            if self._ended:
+                raise Disconnected(1006)
 
     async def close(self, code: int, reason: str) -> None:
         self.closed = (int(code), reason)
@@ -73,6 +76,10 @@ class MemoryTransport:
         self.full = False
         self._room.set()
         self._room = trio.Event()
+
+    def end_while_full(self) -> None:
+        self._ended = True
+        self._room.set()
 
     def told(self, *kinds: str) -> list[dict[str, Any]]:
         """The frames of these types."""

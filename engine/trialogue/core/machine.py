@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, Literal, assert_never
 
 from trialogue.core.errors import Fault
@@ -259,12 +260,9 @@ class Ledger(Mapping[str, Known]):
 
     def accepted(self, turn: Turn, limit: int) -> Ledger:
         ids = {**self._ids, turn.message_id: Known(turn.digest)}
-        surplus = len(ids) - limit
-        for message_id in [key for key, known in ids.items() if known.outcome] if surplus > 0 else ():
-            if surplus <= 0:
-                break
+        forgettable = (key for key, known in ids.items() if known.outcome)
+        for message_id in list(islice(forgettable, max(0, len(ids) - limit))):
             del ids[message_id]
-            surplus -= 1
         return Ledger(ids)
 
     def ended(self, message_id: str, outcome: Outcome) -> Ledger:
