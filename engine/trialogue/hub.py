@@ -175,19 +175,22 @@ class Hub:
     async def drain(self, timeout: float, farewell: float = 1.0) -> None:
         """Leave without dropping anyone: no new turns, running ones get `timeout` seconds, then WS-006; close 1012.
 
-        Returns when every connection has gone, or `farewell` seconds after the last turn's end. Cancelled: no new
-        turns are taken all the same.
+        Returns when every connection has gone, at the latest `timeout + farewell` seconds from now. Cancelled: no
+        new turns are taken all the same.
         """
         self.draining = True
         for session in tuple(self.sessions.values()):
             session.tell(Drain(now=False))
         with trio.move_on_after(timeout):
-            while not all(session.state.draining and session.state.idle for session in self.sessions.values()):
+            while not all(session.drained for session in self.sessions.values()):
                 await self._waiting.park()
         for session in tuple(self.sessions.values()):
             session.tell(Drain(now=True))
-        with trio.move_on_after(farewell):
-            while self.connections:
+        with trio.move_on_after(farewell / 2):  # for upstreams to close, so that receipts and services tell the truth
+            while not all(session.drained for session in self.sessions.values()):
                 await self._waiting.park()
         for session in tuple(self.sessions.values()):
             session.dismiss(CloseCode.RESTART, "restart", Goaway("drain", 1000))
+        with trio.move_on_after(farewell / 2):
+            while self.connections:
+                await self._waiting.park()

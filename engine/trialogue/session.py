@@ -142,6 +142,11 @@ class Session:
         """The id that the service confirmed, else the connections'."""
         return self.confirmed_id or self.key[1]
 
+    @property
+    def drained(self) -> bool:
+        """It is leaving, and owes nothing to anybody: every turn has its end, its receipt, and its service told."""
+        return self.state.draining and self.state.idle and not self.generations
+
     def owns(self, session_id: str) -> bool:
         """Is this the session's own id, or the one that the service confirmed for it?"""
         return session_id in (self.key[1], self.confirmed_id)
@@ -275,7 +280,7 @@ class Session:
 
     def _rest(self) -> None:
         """Between two steps: a drained session lets its connections go; whoever waits for a change hears of it."""
-        if self.state.draining and self.state.idle:
+        if self.drained:
             self.dismiss(CloseCode.RESTART, "restart", Goaway("drain", 1000))
         self._circle.changed()
 

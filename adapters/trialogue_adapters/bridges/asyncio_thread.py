@@ -174,10 +174,12 @@ class _AsyncioStream(ForeignStream):
         self.finish(None if self.fenced else error)
 
     async def _guard(self) -> None:
-        """A SystemExit that left a task would end the loop, and every other turn with it."""
+        """Whatever the service raises is this turn's: a SystemExit that left its task would end the loop."""
         try:
             await self._iterate()
-        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
             raise _as_exception(error) from error
 
     async def _iterate(self) -> None:

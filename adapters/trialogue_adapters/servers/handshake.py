@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -68,6 +69,14 @@ def read_handshake(
         dialect_for("trialogue.v1" if speaks_v1 else "seed", _lang(fields, accept_language)),
         SUBPROTOCOL if speaks_v1 else None,
     )
+
+
+def is_key(value: bytes) -> bool:
+    """Is it a Sec-WebSocket-Key: 16 bytes in base64 (RFC 6455, 4.2.1)? Neither server library looks."""
+    try:
+        return len(b64decode(value.strip(), validate=True)) == 16
+    except ValueError:
+        return False
 
 
 def _once(fields: dict[str, list[str]], name: str) -> str | None:

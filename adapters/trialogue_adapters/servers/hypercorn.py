@@ -15,21 +15,21 @@ from typing import Any
 
 import hypercorn.protocol.h2
 import hypercorn.protocol.h11
+import hypercorn.protocol.ws_stream
 import hypercorn.trio.run
 import trio
 from hypercorn.events import Event as ServerEvent
 from hypercorn.events import RawData
 from hypercorn.protocol.events import Body, Data, EndBody, Event, Response, StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, Handshake, WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.handshake import WEBSOCKET_VERSION
-from wsproto.utilities import RemoteProtocolError
 
 from trialogue_adapters.servers.asgi import TRANSPORT_EXTENSION, AsgiTransport, Receive, Send
-from trialogue_adapters.servers.handshake import Rejected
+from trialogue_adapters.servers.handshake import Rejected, is_key
 from trialogue_adapters.servers.sink import Sink, Stalled, framed
 
 logger = logging.getLogger(__name__)
@@ -88,6 +88,13 @@ class GuardedTCPServer(TCPServer):
         await trio.aclose_forcefully(self.stream)
 
 
+class GuardedHandshake(Handshake):
+    """A handshake whose key is looked at."""
+
+    def is_valid(self) -> bool:
+        return super().is_valid() and (self.http_version != "1.1" or is_key(self.key or b""))
+
+
 class GuardedWSStream(WSStream):
     """One WebSocket: the true close code, limits in bytes, and the offer of a direct transport."""
 
@@ -121,11 +128,8 @@ class GuardedWSStream(WSStream):
             # Bytes before the 101: the stock answer is a state error that kills the process.
             await self.send(StreamClosed(stream_id=self.stream_id))
         elif isinstance(event, Body | Data) and not self.closed:
-            try:
-                self.connection.receive_data(event.data)
-                await self._handle_events()
-            except RemoteProtocolError as error:
-                await self._drop(error)
+            self.connection.receive_data(event.data)
+            await self._handle_events()
         else:
             await super().handle(event)
 
@@ -153,12 +157,6 @@ class GuardedWSStream(WSStream):
         await self.context.sleep(interval)
         await super()._send_pings()
 
-    async def _drop(self, error: RemoteProtocolError) -> None:
-        """A protocol error: say so with a close frame (the stock drops silently), and leave."""
-        if error.event_hint is not None:
-            await self._send_wsproto_event(error.event_hint)
-        await self.send(StreamClosed(stream_id=self.stream_id))
-
     async def _handle_events(self) -> None:
         for event in self.connection.events():
             if self.closing and not isinstance(event, CloseConnection):
@@ -169,8 +167,11 @@ class GuardedWSStream(WSStream):
             elif isinstance(event, Ping):
                 await self._send_wsproto_event(event.response())
             elif isinstance(event, CloseConnection):
-                self._close_code = int(event.code)
                 self.closing = True
+                if self.connection.state is ConnectionState.OPEN:  # wsproto's way to tell a protocol error of the peer
+                    await self._send_wsproto_event(CloseConnection(code=event.code, reason=event.reason))
+                else:
+                    self._close_code = int(event.code)
                 if self.connection.state is ConnectionState.REMOTE_CLOSING:
                     await self._send_wsproto_event(event.response())
                 await self.send(StreamClosed(stream_id=self.stream_id))
@@ -223,6 +224,7 @@ def guarded() -> Generator[None]:
         (hypercorn.trio.run, "TCPServer", GuardedTCPServer),
         (hypercorn.protocol.h11, "WSStream", GuardedWSStream),
         (hypercorn.protocol.h2, "WSStream", GuardedWSStream),
+        (hypercorn.protocol.ws_stream, "Handshake", GuardedHandshake),
     )
     before = [getattr(module, name) for module, name, _ in modules]
     for module, name, ours in modules:

@@ -16,12 +16,14 @@ from typing import Any, NoReturn
 import h11
 import trio
 import wsproto
-from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, WebSocketServer
+from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, WebSocketRequest, WebSocketServer
+from wsproto.connection import ConnectionState
+from wsproto.events import BytesMessage, CloseConnection, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
 from trialogue import Connection, Disconnected
 from trialogue_adapters.servers.asgi import App
-from trialogue_adapters.servers.handshake import PATH, Rejected, Welcome, read_handshake
+from trialogue_adapters.servers.handshake import PATH, Rejected, Welcome, is_key, read_handshake
 from trialogue_adapters.servers.sink import Sink, Stalled, framed
 
 logger = logging.getLogger(__name__)
@@ -31,8 +33,7 @@ HANDSHAKE_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 RECEIVE_BYTES = 4096
 MAX_HEAD_BYTES = 16 * 1024
-MAX_MESSAGE_CHARS = 64 * 1024
-"""The connection counts bytes; this bound, in characters, keeps the library from collecting more."""
+MAX_MESSAGE_BYTES = 64 * 1024
 
 
 class GuardedConnection(WebSocketConnection):
@@ -41,6 +42,7 @@ class GuardedConnection(WebSocketConnection):
     def __init__(self, stream: trio.SocketStream, *args: Any, **options: Any) -> None:
         super().__init__(stream, *args, **options)
         self.sink = Sink(stream, STALL_SECONDS)
+        self._collected = 0
 
     async def _send(self, event: wsproto.events.Event) -> None:
         """As the library's, but through the sink: a cancelled send leaves no half frame that something else follows."""
@@ -52,6 +54,22 @@ class GuardedConnection(WebSocketConnection):
         if self.sink.broken:
             await self._abort_web_socket()
             raise ConnectionClosed(self._close_reason)
+
+    async def _handle_message_event(self, event: TextMessage | BytesMessage) -> None:
+        """As the library's, but the limit is in bytes, and holds while the message is still coming."""
+        self._collected += len(event.data) if isinstance(event.data, bytes | bytearray) else len(event.data.encode())
+        if self._collected > MAX_MESSAGE_BYTES:
+            self._message_size = self._max_message_size + 1  # the library counts characters: tell it that it is too big
+        if event.message_finished:
+            self._collected = 0
+        await super()._handle_message_event(event)
+
+    async def _handle_close_connection_event(self, event: CloseConnection) -> None:
+        """As the library's, but a protocol error of the peer (which wsproto tells as a close) is told to the peer."""
+        if self._wsproto.state is ConnectionState.OPEN:
+            self._close_reason = CloseReason(event.code, event.reason or None)
+            await self._send(CloseConnection(code=event.code, reason=event.reason))
+        await super()._handle_close_connection_event(event)
 
 
 class GuardedServer(WebSocketServer):
@@ -85,7 +103,7 @@ class GuardedServer(WebSocketServer):
                 await stream.send_all(_http_answer(Rejected(400, str(error))))
                 return
         connection = GuardedConnection(
-            stream, protocol, max_message_size=MAX_MESSAGE_CHARS, receive_buffer_size=RECEIVE_BYTES
+            stream, protocol, max_message_size=MAX_MESSAGE_BYTES, receive_buffer_size=RECEIVE_BYTES
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection._reader_task)
@@ -125,6 +143,8 @@ def _check_upgrade(head: bytes) -> None:
         raise Rejected(426, "this is a WebSocket endpoint")
     if not any(name == b"sec-websocket-version" and value == b"13" for name, value in request.headers):
         raise Rejected(426, "Sec-WebSocket-Version: 13 only")
+    if not any(name == b"sec-websocket-key" and is_key(value) for name, value in request.headers):
+        raise Rejected(400, "Sec-WebSocket-Key: must be 16 bytes in base64")
 
 
 def _http_answer(rejected: Rejected) -> bytes:

@@ -1,0 +1,35 @@
+"""Fixtures of all tests that talk to a server process; its log goes into the report of a test that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from support.server import LISTENERS, Server, running
+
+
+@pytest.fixture(scope="module", params=LISTENERS)
+def listener(request: pytest.FixtureRequest) -> str:
+    """Every test that uses it runs once per listener."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def server(
+    listener: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Server]:
+    """The module's server; its flags are the module's `FLAGS`, its runtime is asyncio."""
+    flags = getattr(request.module, "FLAGS", ())
+    with running(tmp_path_factory.mktemp("server"), listener, flags) as server:
+        yield server
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:
+    report = yield
+    server = getattr(item, "funcargs", {}).get("server")
+    if isinstance(server, Server) and report.when == "call" and report.failed:
+        report.sections.append(("server log", server.log()[-8000:]))
+    return report

@@ -1,0 +1,122 @@
+"""A server process under test: started in the folder of its service, ended by its pid, its log kept for failures."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import trio
+
+from support import services
+
+LISTENERS = ("hypercorn", "trio-websocket")
+SERVICES = Path(services.__file__)
+START_SECONDS = 20.0
+STOP_SECONDS = 10.0
+
+
+class Server:
+    """A running `serve`. `record` is what its service has written down."""
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path, listener: str, address: str) -> None:
+        self.process = process
+        self.folder = folder
+        self.listener = listener
+        self.address = address
+        parts = urlsplit(address)
+        self.host, self.port = parts.hostname or "", parts.port or 0
+
+    def log(self) -> str:
+        return (self.folder / "server.log").read_text(encoding="utf-8", errors="replace")
+
+    def record(self, what: str, message: str) -> list[dict[str, Any]]:
+        path = self.folder / "record.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        entries = [json.loads(line) for line in lines]
+        return [entry for entry in entries if entry["what"] == what and entry["message"] == message]
+
+    async def recorded(self, what: str, message: str, within: float = 5.0) -> dict[str, Any]:
+        """The first such entry, waited for."""
+        with trio.fail_after(within):
+            while not (found := self.record(what, message)):
+                await trio.sleep(0.01)
+        return found[0]
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        os.kill(self.process.pid, number)
+
+    async def exit_code(self, within: float = STOP_SECONDS) -> int:
+        with trio.fail_after(within):
+            while (code := self.process.poll()) is None:
+                await trio.sleep(0.01)
+        return code
+
+
+def environment() -> dict[str, str]:
+    """Ours, without what would configure the server."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("TRIALOGUE_") and key != "PORT"}
+
+
+def command(listener: str, service: str, *flags: str) -> list[str]:
+    words = [sys.executable, "-m", "trialogue_adapters", "serve", "--port", "0", "--listener", listener]
+    return [*words, "--service", service, *flags]
+
+
+@contextmanager
+def running(folder: Path, listener: str, flags: Sequence[str] = (), service: str = "chat:service") -> Generator[Server]:
+    """Start a server in `folder`, with the misbehaving service as `chat.py` there."""
+    if not (folder / "chat.py").exists():
+        shutil.copy(SERVICES, folder / "chat.py")
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            command(listener, service, *flags),
+            cwd=folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    try:
+        yield Server(process, folder, listener, _address(process, folder))
+    finally:
+        _end(process)
+
+
+def _address(process: subprocess.Popen[str], folder: Path) -> str:
+    assert process.stdout
+    ready, _, _ = select.select([process.stdout], [], [], START_SECONDS)
+    line = process.stdout.readline() if ready else ""
+    if not line.startswith("listening on http://"):
+        raise AssertionError(f"no address but {line!r}: {(folder / 'server.log').read_text()}")
+    return line.removeprefix("listening on ").strip()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """By its pid; a second signal leaves at once, so that no test waits for another's drain."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        process.terminate()
+        try:
+            process.wait(0.3)
+        except subprocess.TimeoutExpired:
+            continue
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    assert process.stdout
+    process.stdout.close()
