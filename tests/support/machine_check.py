@@ -8,7 +8,7 @@ inputs that led there; a checker that finds nothing is worth only as much as the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -116,9 +116,9 @@ def _inputs(machine: ModuleType, node: Node, turns: int) -> Iterator[Any]:
         yield machine.Finished(name, machine.Outcome(machine.Ending.COMPLETED, "stop"))
         yield machine.Closed(name, "closed")
     if not ghost.draining:
-        yield machine.Drain(False)
+        yield machine.Drain(now=False)
     if not ghost.drained:
-        yield machine.Drain(True)
+        yield machine.Drain(now=True)
     if ghost.accepted:
         yield "crash"
 
@@ -219,9 +219,9 @@ def _rules_of_the_queue(
     if [turn.message_id for turn in state.queue] != expected:
         raise Violation(f"the queue is not {expected}: {happened} gave {state}", path)
     begun = [effect.turn.message_id for effect in effects if isinstance(effect, machine.Begin)]
-    if before.queue and begun and begun[0] in {turn.message_id for turn in before.queue}:
-        if begun[0] != before.queue[0].message_id:
-            raise Violation(f"not the first of the queue began: {happened} gave {effects}", path)
+    waited = [turn.message_id for turn in before.queue]
+    if begun and begun[0] in waited and begun[0] != waited[0]:
+        raise Violation(f"not the first of the queue began: {happened} gave {effects}", path)
 
 
 def _rules_of_the_state(state: Any, ghost: Ghost, path: tuple[Any, ...]) -> None:
@@ -256,43 +256,19 @@ def _rules_of_the_step(
     replies = (*answers, *refused, *repeats)
     rule(not replies or effects[-len(replies) :] == list(replies), "a reply before the entries that caused it")
     running, queued = before.running, [turn.message_id for turn in before.queue]
+    asked = getattr(happened, "asker", None)
+    rule(all(reply.asker == asked for reply in replies), "a reply to somebody else")
     match happened:
-        case machine.Submit(turn, asker):
-            name, known = turn.message_id, before.ledger.get(turn.message_id)
-            rule(all(reply.asker == asker for reply in replies), "a reply to somebody else")
-            if known:
-                same = known.digest == turn.digest
-                rule(len(effects) == 1 and bool(repeats if same else refused), "a repeated id does nothing but reply")
-                rule(same or refused[0].fault.code == "WS-001", "other content is WS-001")
-                return
-            busy = {
-                machine.Policy.REJECT: running is not None,
-                machine.Policy.ENQUEUE: running is not None and len(queued) >= LIMITS.queue_size,
-            }.get(turn.on_busy, False)
-            if before.draining or busy:
-                code = "WS-006" if before.draining else "WS-003"
-                rule(len(effects) == 1 and bool(refused), "a refusal does nothing else")
-                rule(refused[0].fault.code == code, f"the refusal is {code}")
-                return
-            rule(not replies, "an accepted message has no reply")
-            if running is None or turn.on_busy in (machine.Policy.INTERRUPT, machine.Policy.ROLLBACK):
-                rule(begins == [name], "it runs next, ahead of the queue")
-            else:
-                rule(not begins and not ends, "enqueue disturbs nothing")
-                places = [effect.place for effect in effects if isinstance(effect, machine.Queue)]
-                rule(places == [len(queued) + 1], "its place is told")
-            if running is not None and begins:
-                told = "retracted" if turn.on_busy is machine.Policy.ROLLBACK else "interrupted"
-                rule(set(ends) == {running.message_id}, "only the running turn ends; the queue stays")
-                rule(ends[running.message_id].finish_reason == told, f"the running turn ends {told}")
-        case machine.Cancel(None, asker):
+        case machine.Submit():
+            _rules_of_a_submit(machine, before, happened, effects, rule)
+        case machine.Cancel(None):
             stopped = [*([running.message_id] if running else []), *queued]
             rule(list(ends) == stopped, "cancel without an id ends everything, in order")
             rule(all(outcome.finish_reason == "cancelled" for outcome in ends.values()), "they end cancelled")
             rule(not begins, "nothing begins after cancel-all")
             told = [answer.message_id for answer in answers]
             rule(told == (stopped or [None]), "each is answered once")
-        case machine.Cancel(name, asker):
+        case machine.Cancel(name):
             unfinished = name in queued or (running is not None and running.message_id == name)
             rule([answer.message_id for answer in answers] == [name], "a cancel is answered once")
             expected = "cancelled" if unfinished else "already_ended" if name in before.ledger else "unknown"
@@ -313,3 +289,42 @@ def _rules_of_the_step(
             lost = [running.message_id] if running else []
             rule(list(ends) == lost, "a crash ends the running turn only")
             rule(all(outcome.fault and outcome.fault.code == "WS-007" for outcome in ends.values()), "with WS-007")
+
+
+def _rules_of_a_submit(
+    machine: ModuleType, before: Any, happened: Any, effects: list[Any], rule: Callable[[bool, str], None]
+) -> None:
+    """The policy table, the repeated ids and the refusals."""
+    turn = happened.turn
+    ends = {effect.message_id: effect.outcome for effect in effects if isinstance(effect, machine.End)}
+    begins = [effect.turn.message_id for effect in effects if isinstance(effect, machine.Begin)]
+    refused = [effect for effect in effects if isinstance(effect, machine.Refuse)]
+    repeats = [effect for effect in effects if isinstance(effect, machine.Repeat)]
+    replies = (*refused, *repeats)
+    running, queued = before.running, [queued.message_id for queued in before.queue]
+    name, known = turn.message_id, before.ledger.get(turn.message_id)
+    if known:
+        same = known.digest == turn.digest
+        rule(len(effects) == 1 and bool(repeats if same else refused), "a repeated id does nothing but reply")
+        rule(same or refused[0].fault.code == "WS-001", "other content is WS-001")
+        return
+    busy = {
+        machine.Policy.REJECT: running is not None,
+        machine.Policy.ENQUEUE: running is not None and len(queued) >= LIMITS.queue_size,
+    }.get(turn.on_busy, False)
+    if before.draining or busy:
+        code = "WS-006" if before.draining else "WS-003"
+        rule(len(effects) == 1 and bool(refused), "a refusal does nothing else")
+        rule(refused[0].fault.code == code, f"the refusal is {code}")
+        return
+    rule(not replies, "an accepted message has no reply")
+    if running is None or turn.on_busy in (machine.Policy.INTERRUPT, machine.Policy.ROLLBACK):
+        rule(begins == [name], "it runs next, ahead of the queue")
+    else:
+        rule(not begins and not ends, "enqueue disturbs nothing")
+        places = [effect.place for effect in effects if isinstance(effect, machine.Queue)]
+        rule(places == [len(queued) + 1], "its place is told")
+    if running is not None and begins:
+        told = "retracted" if turn.on_busy is machine.Policy.ROLLBACK else "interrupted"
+        rule(set(ends) == {running.message_id}, "only the running turn ends; the queue stays")
+        rule(ends[running.message_id].finish_reason == told, f"the running turn ends {told}")

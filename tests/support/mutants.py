@@ -19,8 +19,8 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "a refusal is remembered",
-        "        return state, [Refuse(asker, turn.message_id, refusal)]",
-        "        return replace(state, ledger=state.ledger.accepted(turn, 9)), [Refuse(asker, turn.message_id, refusal)]",
+        "        return state, [Refuse(asker",
+        "        return replace(state, ledger=state.ledger.accepted(turn, 9)), [Refuse(asker",
     ),
     (
         "messages are accepted while draining",

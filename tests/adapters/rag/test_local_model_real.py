@@ -118,7 +118,7 @@ def test_the_processor_is_free_within_150_ms_of_a_stop(phase: str, way: str) -> 
             return took
 
     took = asyncio.run(main())
-    print("stopped after ms:", [round(1000 * seconds) for seconds in took])  # noqa: T201 - shown with -s
+    print("stopped after ms:", [round(1000 * seconds) for seconds in took])
     assert max(took) < 0.15
 
 
