@@ -43,7 +43,7 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.lint: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[lint]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[uvloop,llm,lint]'
 	touch $@
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
