@@ -37,7 +37,7 @@ class LogAgainstAList(RuleBasedStateMachine):
         self.turn = 0
         self.index = 0
 
-    def _poke(self) -> None:
+    def _poke(self, fresh: object) -> None:
         self.pokes += 1
 
     def _append(self, events: list[Event]) -> None:
@@ -146,7 +146,7 @@ def test_a_pinned_turn_outgrows_the_bound() -> None:
 
 async def test_the_fastest_reader_sets_the_pace() -> None:
     log = MemoryLog(1, 10_000)
-    fast, _slow = log.follow(0, lambda: None), log.follow(0, lambda: None)
+    fast, _slow = log.follow(0, lambda fresh: None), log.follow(0, lambda fresh: None)
     log.extend([Tokens("m", 0, ["x"] * 20)])
     assert not log.has_room(10)
     async with trio.open_nursery() as nursery:
@@ -159,7 +159,7 @@ async def test_the_fastest_reader_sets_the_pace() -> None:
 
 async def test_nobody_waits_for_readers_that_have_left() -> None:
     log = MemoryLog(1, 10_000)
-    only = log.follow(0, lambda: None)
+    only = log.follow(0, lambda fresh: None)
     log.extend([Tokens("m", 0, ["x"] * 20)])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(log.room, 10)
@@ -186,7 +186,7 @@ def test_positions_are_ordered_across_restarts() -> None:
 
 def test_reprs_say_where_things_stand() -> None:
     log = MemoryLog(7, 1_000)
-    follower = log.follow(0, lambda: None)
+    follower = log.follow(0, lambda fresh: None)
     log.extend([Started("m", "s", "t")])
     assert repr(log) == "<MemoryLog 7:0-1, 256 bytes, 1 followers>"
     assert repr(follower) == "<Follower at 0, 1 behind>"

@@ -18,7 +18,7 @@ import trio
 
 from trialogue.core.dialects import Dialect
 from trialogue.core.errors import CloseCode, Fault
-from trialogue.core.events import Failed, Goaway, Pong, Ready, Reply
+from trialogue.core.events import Failed, Goaway, Pong, Ready, Reply, Tokens
 from trialogue.core.limits import TokenBucket
 from trialogue.core.machine import Cancel, Policy, Submit, Turn
 from trialogue.core.protocol import (
@@ -33,7 +33,7 @@ from trialogue.core.protocol import (
     parse,
 )
 from trialogue.hub import Hub
-from trialogue.log import Follower, Gap, Position
+from trialogue.log import Entry, Follower, Gap, Position
 from trialogue.session import Session
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,10 @@ class Transport(Protocol):
     """What a connection writes to and reads from: asyncio's write/drain habit, on Trio."""
 
     async def receive(self) -> str | bytes:
-        """The next message: text, or bytes of a binary one. Raises Disconnected. Cancelled: no message is lost."""
+        """The next message: text, or bytes of a binary one. Raises Disconnected. Cancelled: no message is lost.
+
+        Always a checkpoint, also when a message is there: the sessions' inboxes are bounded by that.
+        """
 
     def write(self, frames: Sequence[bytes]) -> bool:
         """Take text frames; never blocks, never raises. False: it is full (these are taken), `drain` before more."""
@@ -148,7 +151,7 @@ class Connection:
         if resumed in ("attached", "gap") and self._dialect.name != "seed":
             for question in session.unanswered():
                 self._transmit(question)
-        self._poke()
+        self._catch_up()
 
     # The session's side (its `Client` port).
 
@@ -156,7 +159,7 @@ class Connection:
         """Send something to this client alone, after every entry that is in the log now. Never blocks or raises."""
         if self._dismissal:
             return  # nothing follows a goodbye
-        self._poke()
+        self._catch_up()
         if not self._full and not self._follower.behind:
             self._transmit(reply)
         elif len(self._replies) < self._limits.max_replies:
@@ -176,17 +179,38 @@ class Connection:
 
     # Writing.
 
-    def _poke(self) -> None:
-        """Hand the transport what the log has for us. Hot: called for every append."""
-        if self._full or self._dismissal:
+    def _poke(self, fresh: Sequence[Entry]) -> None:
+        """Hand the transport what has just been appended, or all that it lacks. Hot: called for every append."""
+        if self._full or self._dismissal is not None:
+            return
+        follower = self._follower
+        if follower.position != fresh[0][0]:
+            self._catch_up()
+            return
+        try:
+            self._hand(fresh)
+            offset, event = fresh[-1]
+            follower.advance(offset + (len(event.texts) if type(event) is Tokens else 1))
+        except Exception:
+            logger.exception("%r: failed to write", self)
+            self.dismiss(CloseCode.CRASHED, "internal error")
+
+    def _hand(self, entries: Sequence[Entry]) -> None:
+        feed = self._dialect.feed
+        if len(entries) == 1:
+            frames: Sequence[bytes] = feed(*entries[0])
+        else:
+            frames = [frame for entry in entries for frame in feed(*entry)]
+        if frames and not self._transport.write(frames):
+            self._mark_full()
+
+    def _catch_up(self) -> None:
+        """Everything after our position, in bounded pieces, until the transport is full."""
+        if self._full or self._dismissal is not None:
             return
         try:
             while self._follower.behind and not self._full:
-                frames: list[bytes] = []
-                for offset, event in self._follower.take(BATCH_ENTRIES):
-                    frames += self._dialect.feed(offset, event)
-                if frames and not self._transport.write(frames):
-                    self._mark_full()
+                self._hand(self._follower.take(BATCH_ENTRIES))
         except Gap:
             self.dismiss(CloseCode.TOO_SLOW, "too slow: what it has not read is gone")
         except Exception:
@@ -220,12 +244,13 @@ class Connection:
             if patience.cancelled_caught:
                 self.dismiss(CloseCode.TOO_SLOW, "too slow")
             else:
-                self._catch_up()
+                self._resume()
             if self._dismissal and not self._full:
                 self._scope.cancel()
 
-    def _catch_up(self) -> None:
-        self._poke()
+    def _resume(self) -> None:
+        """There is room again: what the log has for us, then the replies that had to wait behind it."""
+        self._catch_up()
         while self._replies and not self._full and not self._follower.behind:
             self._transmit(self._replies.popleft())
 
@@ -244,7 +269,6 @@ class Connection:
                 self.dismiss(CloseCode.TOO_BIG, f"more than {self._limits.max_frame_bytes} bytes")
             else:
                 self._obey(message)
-            await trio.lowlevel.checkpoint()  # the inbox's bound: one input of ours at a time
 
     def _too_big(self, message: str) -> bool:
         limit = self._limits.max_frame_bytes

@@ -10,19 +10,31 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 from math import inf
 from typing import Any
 
 import trio
 
+from trialogue.alarms import Alarm, Alarms
 from trialogue.core.dialects import plain
 from trialogue.core.errors import Fault
-from trialogue.core.events import Event, Receipt, Source, Sources, Status, Tokens
+from trialogue.core.events import Receipt, Source, Sources, Status, Tokens
 from trialogue.core.limits import Limits
 from trialogue.core.machine import Closed, Ending, Finished, Input, Outcome, Turn, Upstream, failed
 from trialogue.log import Log
 from trialogue.metrics import Meter
-from trialogue.service import Attentive, Done, Failure, Metadata, Progress, Service, ServiceEvent, TurnReceipt
+from trialogue.service import (
+    Done,
+    EndedHook,
+    Failure,
+    Metadata,
+    Progress,
+    Service,
+    ServiceEvent,
+    TurnReceipt,
+    hook_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +47,19 @@ class Census:
 
     open: int = 0
     abandoned: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Commons:
+    """What all sessions and generations of a hub share. `changed` is called when somebody may have ended something."""
+
+    limits: Limits
+    meter: Meter
+    census: Census
+    alarms: Alarms
+    nursery: trio.Nursery
+    service: Callable[[], Service | None]
+    changed: Callable[[], None]
 
 
 def filled(source: Any) -> Source:
@@ -56,7 +81,7 @@ def _is_trios(error: BaseException) -> bool:
 
 
 class Generation:
-    """A turn that has begun: its counters, its fence, and (from `start` on) its tasks.
+    """A turn that has begun: its counters, its fence, and (from `start` on) its one task.
 
     `confirm` is called with a session id that the service confirmed; `tell` puts a fact into the session's inbox, and
     `crash` an exception that is a bug of ours.
@@ -67,9 +92,7 @@ class Generation:
         turn: Turn,
         session_id: str,
         log: Log,
-        limits: Limits,
-        meter: Meter,
-        census: Census,
+        commons: Commons,
         *,
         tell: Callable[[Input], None],
         confirm: Callable[[str], None],
@@ -83,30 +106,29 @@ class Generation:
         self.meta: dict[str, Any] = {}
         self.receipt: Receipt | None = None
         self.started = False
-        self._log, self._limits, self._meter, self._census = log, limits, meter, census
+        self.fenced = False
+        """Nothing more reaches the log: it was stopped, or it has told its outcome."""
+        self._log, self._commons, self._limits = log, commons, commons.limits
         self._tell, self._confirm, self._crash = tell, confirm, crash
         self._first_offset = log.end
         self._bytes = 0
         self._sources_told = False
         self._outcome: Outcome | None = None
-        self._outcome_at = inf
-        self._stopped_at = inf
         self._ending: Ending | None = None
         self._started_at = self._progress_at = self.begun_at
+        self._stopped_at: float | None = None
         self._holding = False
         self._late_tokens = 0
         self._scope = trio.CancelScope()
+        self._service: Service | None = None
+        self._returned = False
         self._closed = False
-        self._nudge = trio.Event()
+        self._settled = False
+        self._alarm: Alarm | None = None
 
     def __repr__(self) -> str:
         phase = "closed" if self._closed else "stopped" if self.fenced else "open"
         return f"<Generation {self.turn.message_id!r} {phase}, {self.tokens} tokens>"
-
-    @property
-    def fenced(self) -> bool:
-        """Nothing more reaches the log."""
-        return self._stopped_at < inf or self._outcome is not None
 
     @property
     def elapsed_ms(self) -> int:
@@ -114,25 +136,33 @@ class Generation:
 
     # The session's side.
 
-    def start(self, service: Service, nursery: trio.Nursery) -> None:
-        """Open the generation: two tasks in `nursery`, which end by themselves and never raise an Exception."""
+    def start(self, service: Service) -> None:
+        """Open the generation: a task among the hub's, which ends by itself and never raises an Exception."""
         self.started = True
-        self._census.open += 1
+        self._service = service
+        self._commons.census.open += 1
         self._started_at = self._progress_at = trio.current_time()
-        nursery.start_soon(self._drive, service)
-        nursery.start_soon(self._oversee, service)
+        self._commons.nursery.start_soon(self._drive, service)
+        # The first look is due when the shortest patience could end; each look says when the next one is.
+        limits = self._limits
+        patience = min(
+            limit or inf for limit in (limits.first_token_timeout, limits.token_timeout, limits.turn_timeout)
+        )
+        self._set_alarm(self._started_at + patience, self._keep_deadline)
 
     def stop(self) -> None:
         """Fence and cancel. Synchronous; `Closed` is told within `stop_grace` and the service's hook. Idempotent."""
-        if self._stopped_at == inf:
+        if self._stopped_at is None:
+            self.fenced = True
             self._stopped_at = trio.current_time()
             self._scope.cancel()
-            self._wake()
+            if not self._closed:
+                self._set_alarm(self._stopped_at + self._limits.stop_grace, self._abandon)
 
     def ended(self, ending: Ending) -> None:
         """The turn's end is in the log. Only the session decides which it is, so the receipt waits for this."""
         self._ending = ending
-        self._wake()
+        self._settle()
 
     def ack(self, index: int) -> None:
         """A client has shown tokens up to `index`; more than were made is a lie, and clamped."""
@@ -141,27 +171,20 @@ class Generation:
     # The service's side: the `Emit` port.
 
     def __call__(self, batch: Sequence[ServiceEvent]) -> None:
-        """Append a batch to the log. Hot: one pass, one append, no await; a fenced batch is dropped and counted."""
+        """Append a batch to the log. Hot: one pass, one append, no await; a fenced batch is dropped and counted.
+
+        `join` is the fastest way to ask whether all of a batch are chunks; nearly always they are.
+        """
         if self.fenced:
             self._late_tokens += sum(type(event) is str for event in batch)
             return
         try:
-            events: list[Event] = []
-            texts: list[str] = []
-            for event in batch:
-                if type(event) is str:
-                    if event:
-                        texts.append(event)
-                    continue
-                self._add_tokens(texts, events)
-                texts = []
-                if self._outcome is None:
-                    self._add(event, events)
-                if self._outcome:
-                    break
-            self._add_tokens(texts, events)
-            if events:
-                self._log.extend(events)
+            try:
+                text = "".join(batch)  # type: ignore[arg-type]
+            except TypeError:
+                self._append_mixed(batch)
+            else:
+                self._append_texts(batch, text)  # type: ignore[arg-type]
             if self._outcome:
                 self._tell(Finished(self.turn.message_id, self._outcome))
         except Exception as error:  # noqa: BLE001 - a bug of ours must reach the session, not the bridge
@@ -178,60 +201,69 @@ class Generation:
         finally:
             self._holding = False
             self._progress_at = trio.current_time()
-            self._wake()
 
-    def _add_tokens(self, texts: list[str], events: list[Event]) -> None:
-        if not texts or self._outcome:
+    def _append_texts(self, texts: Sequence[str], joined: str) -> None:
+        """Chunks only, with their concatenation: the way of every token."""
+        if not joined:
             return
-        joined = "".join(texts)
+        if "" in texts:
+            texts = [text for text in texts if text]
         size = len(joined) if joined.isascii() else len(joined.encode("utf-8", "replace"))
-        cut = self._bytes + size > self._limits.max_answer_bytes
-        if cut:
-            texts = self._cut(texts)
-        else:
-            self._bytes += size
+        self._bytes += size
+        self._progress_at = trio.current_time()
+        if self._bytes > self._limits.max_answer_bytes:
+            texts = self._cut(texts, self._bytes - size)
         if texts:
-            self._progress_at = trio.current_time()
-            if not self.tokens:
-                self._meter.first_token(self._progress_at - self.begun_at)
-                self._wake()  # from now on there is less patience; further tokens only give more
-                events.append(Status(self.turn.message_id, "generating"))
-            events.append(Tokens(self.turn.message_id, self.tokens, texts))
+            tokens = Tokens(self.turn.message_id, self.tokens, texts)
+            if self.tokens:
+                self._log.extend((tokens,))
+            else:
+                self._commons.meter.first_token(self._progress_at - self.begun_at)
+                self._log.extend((Status(self.turn.message_id, "generating"), tokens))
             self.tokens += len(texts)
-        if cut:
-            self._conclude(Outcome(Ending.COMPLETED, "length"))
-            self._scope.cancel()
 
-    def _cut(self, texts: list[str]) -> list[str]:
-        """The leading texts that still fit into the answer's size."""
-        fitting: list[str] = []
-        for text in texts:
-            self._bytes += len(text.encode("utf-8", "replace"))
-            if self._bytes > self._limits.max_answer_bytes:
-                break
-            fitting.append(text)
-        return fitting
+    def _cut(self, texts: Sequence[str], before: int) -> Sequence[str]:
+        """The leading texts that still fit into the answer's size; the answer ends there."""
+        sizes = accumulate((len(text.encode("utf-8", "replace")) for text in texts), initial=before)
+        fitting = sum(size <= self._limits.max_answer_bytes for size in sizes) - 1
+        self._conclude(Outcome(Ending.COMPLETED, "length"))
+        self._scope.cancel()
+        return texts[:fitting]
 
-    def _add(self, event: ServiceEvent, events: list[Event]) -> None:
+    def _append_mixed(self, batch: Sequence[ServiceEvent]) -> None:
+        """Chunks and other events, in order, up to the first that decides the outcome."""
+        for is_text, run in groupby(batch, lambda event: type(event) is str):
+            if is_text:
+                texts: list[Any] = list(run)
+                self._append_texts(texts, "".join(texts))
+                if self._outcome:
+                    return
+                continue
+            for event in run:
+                self._append(event)
+                if self._outcome:
+                    return
+
+    def _append(self, event: ServiceEvent) -> None:
         message_id = self.turn.message_id
         try:
             match event:
                 case Metadata(sources, session_id, data):
-                    self._add_sources(sources, events)
+                    self._append_sources(sources)
                     if session_id and session_id != self.session_id:
                         self._confirm(session_id)
                         self.session_id = session_id
-                        events.append(Status(message_id, "retrieving", {"session_id": session_id}))
+                        self._log.extend([Status(message_id, "retrieving", {"session_id": session_id})])
                     if data:
-                        events.append(Status(message_id, "pipeline", {"data": plain(data)}))
+                        self._log.extend([Status(message_id, "pipeline", {"data": plain(data)})])
                 case Done(sources, meta):
                     self.meta = plain(meta)
-                    self._add_sources(sources, events)
-                    self._complete(events)
+                    self._append_sources(sources)
+                    self._complete()
                 case Failure(fault):
                     self._conclude(failed(fault))
                 case Progress(data):
-                    events.append(Status(message_id, "pipeline", {"data": plain(data)}))
+                    self._log.extend([Status(message_id, "pipeline", {"data": plain(data)})])
                 case _:
                     raise ValueError(f"a service emitted {type(event).__name__}, which is no service event")
         except ValueError as error:
@@ -239,30 +271,69 @@ class Generation:
             self._conclude(failed(Fault("RAG-001")))
             self._scope.cancel()
 
-    def _add_sources(self, sources: Sequence[Any] | None, events: list[Event]) -> None:
+    def _append_sources(self, sources: Sequence[Any] | None) -> None:
         if sources and not self._sources_told:
+            told = [filled(source) for source in plain(sources)]
             self._sources_told = True
-            events.append(Sources(self.turn.message_id, [filled(source) for source in plain(sources)]))
+            self._log.extend([Sources(self.turn.message_id, told)])
 
-    def _complete(self, events: list[Event]) -> None:
+    def _complete(self) -> None:
         """The answer is whole: its sources, if nobody told any, and the outcome."""
         if not self._sources_told:
             self._sources_told = True
-            events.append(Sources(self.turn.message_id, ()))
+            self._log.extend([Sources(self.turn.message_id, ())])
         self._conclude(Outcome(Ending.COMPLETED, "stop"))
 
     def _conclude(self, outcome: Outcome) -> None:
+        """How it ends is known: nothing more is taken. It may tidy up after that, but not for ever."""
         self._outcome = outcome
-        self._outcome_at = trio.current_time()
-        self._wake()
+        self.fenced = True
+        if not self._returned:
+            self._set_alarm(trio.current_time() + self._limits.hook_timeout, self.stop)
 
-    # The tasks.
+    # Deadlines.
+
+    def _set_alarm(self, when: float, call: Callable[[], None]) -> None:
+        """One alarm at a time: the next thing that this generation must not outlast."""
+        if self._alarm:
+            self._alarm.cancel()
+        self._alarm = self._commons.alarms.set(when, call)
+
+    def _keep_deadline(self) -> None:
+        """Look whether patience has ended, else when it will. Progress only moves that away: no token sets an alarm."""
+        if self.fenced or self._closed:
+            return
+        limits, now = self._limits, trio.current_time()
+        whole = self._started_at + (limits.turn_timeout or inf)
+        if self._holding:
+            quiet, code = now + (limits.token_timeout or inf), ""
+        elif self.tokens:
+            quiet, code = self._progress_at + (limits.token_timeout or inf), "RAG-003"
+        else:
+            quiet, code = self._started_at + (limits.first_token_timeout or inf), "RAG-002"
+        deadline, code = (whole, "RAG-004") if whole <= quiet else (quiet, code)
+        if deadline > now:
+            self._set_alarm(deadline, self._keep_deadline)
+        else:
+            self._fail(Fault(code))
+            self.stop()
+
+    def _abandon(self) -> None:
+        """The stop grace is over: the upstream may compute on, but nobody waits for it any more."""
+        if not self._closed:
+            self._commons.census.abandoned += 1
+            self._commons.meter.abandoned()
+            logger.warning("turn %s: abandoned, its upstream did not close", self.turn.message_id)
+            self._settle(abandoned=True)
+
+    # The task, and what follows it.
 
     async def _drive(self, service: Service) -> None:
         """Run the service. Whatever it raises is data; whatever it does, its end is noticed."""
         try:
             with self._scope:
                 await service.run(self.turn, self.session_id, self)
+                self._returned = True
                 if not self.fenced:
                     self((Done(),))
         except BaseException as error:
@@ -272,87 +343,57 @@ class Generation:
             logger.warning("turn %s: the service raised %r", self.turn.message_id, error, exc_info=error)
             self._fail(Fault("RAG-001"))
         finally:
-            self._closed = True
-            self._census.open -= 1
-            if self.receipt and self.receipt.upstream == "abandoned":
-                self._census.abandoned -= 1
-            if self._late_tokens:
-                self._meter.wasted(self._late_tokens)
-            self._wake()
+            self._close()
 
     def _fail(self, fault: Fault) -> None:
         if not self.fenced:
             self._conclude(failed(fault))
-            assert self._outcome
-            self._tell(Finished(self.turn.message_id, self._outcome))
+            self._tell(Finished(self.turn.message_id, failed(fault)))
 
-    async def _oversee(self, service: Service) -> None:
-        """Keep the deadlines; then settle: receipt, the service's hook, `Closed`."""
+    def _close(self) -> None:
+        """The upstream has ended."""
+        commons = self._commons
+        self._closed = True
+        commons.census.open -= 1
+        if self._settled:
+            commons.census.abandoned -= 1
+        if self._alarm:
+            self._alarm.cancel()
+        if self._stopped_at is not None:
+            commons.meter.upstream_closed(trio.current_time() - self._stopped_at)
+        if self._late_tokens:
+            commons.meter.wasted(self._late_tokens)
+        self._settle()
+
+    def _settle(self, *, abandoned: bool = False) -> None:
+        """Once the turn's end is in the log, and its upstream has closed or is given up: receipt, hook, `Closed`."""
+        if self._settled or self._ending is None or not self.started or not (self._closed or abandoned):
+            return
+        self._settled = True
+        upstream: Upstream = "abandoned" if abandoned else "closed"
         try:
-            await self._until_closed_or_abandoned()
-            ending = await self._until_ended()
-            if self._stopped_at < inf and self._closed:
-                self._meter.upstream_closed(trio.current_time() - self._stopped_at)
-            upstream: Upstream = "closed" if self._closed else "abandoned"
-            if not self._closed:
-                self._census.abandoned += 1
-                self._meter.abandoned()
-                logger.warning("turn %s: abandoned, its upstream did not close", self.turn.message_id)
-            sent, chars, text = self._sent(ending)
+            sent, chars, text = self._sent(self._ending)
             self.receipt = Receipt(self.turn.message_id, self.tokens, sent, self.acked, chars, upstream)
-            if isinstance(service, Attentive):
-                await self._tell_service(service, TurnReceipt.of(self.receipt, self.session_id, ending), text)
+            hook = hook_of(self._service)
+            if hook:
+                told = TurnReceipt.of(self.receipt, self.session_id, self._ending)
+                self._commons.nursery.start_soon(self._tell_service, hook, told, text)
+                return
         except Exception as error:  # noqa: BLE001 - a bug of ours: the session's supervisor decides
-            upstream = "abandoned"
             self._crash(error)
         self._tell(Closed(self.turn.message_id, upstream))
 
-    async def _until_closed_or_abandoned(self) -> None:
-        while not self._closed:
-            self._nudge = trio.Event()
-            deadline, code = self._deadline()
-            with trio.move_on_at(deadline) as patience:
-                await self._nudge.wait()
-            if not patience.cancelled_caught or self._deadline()[0] > trio.current_time():
-                continue  # something has changed, or there was progress meanwhile
-            if self._stopped_at < inf:
-                return
-            if code:
-                self._fail(Fault(code))
-            self.stop()
-
-    async def _until_ended(self) -> Ending:
-        while self._ending is None:
-            self._nudge = trio.Event()
-            await self._nudge.wait()
-        return self._ending
-
-    def _deadline(self) -> tuple[float, str]:
-        """When patience ends next, and which error that is."""
-        limits = self._limits
-        if self._stopped_at < inf:
-            return self._stopped_at + limits.stop_grace, ""
-        if self._outcome:
-            return self._outcome_at + limits.hook_timeout, ""
-        whole = self._started_at + (limits.turn_timeout or inf)
-        if self._holding:
-            return whole, "RAG-004"
-        if self.tokens:
-            quiet, code = self._progress_at + (limits.token_timeout or inf), "RAG-003"
-        else:
-            quiet, code = self._started_at + (limits.first_token_timeout or inf), "RAG-002"
-        return (whole, "RAG-004") if whole <= quiet else (quiet, code)
-
-    async def _tell_service(self, service: Attentive, receipt: TurnReceipt, text: str) -> None:
+    async def _tell_service(self, hook: EndedHook, receipt: TurnReceipt, text: str) -> None:
         try:
             with trio.move_on_after(self._limits.hook_timeout) as patience:
-                await service.ended(receipt, text)
+                await hook(receipt, text)
             if patience.cancelled_caught:
                 logger.warning("turn %s: the service's `ended` hook took too long", receipt.message_id)
         except BaseException as error:
             if _is_trios(error):
                 raise
             logger.warning("turn %s: the service's `ended` hook raised %r", receipt.message_id, error)
+        self._tell(Closed(receipt.message_id, receipt.upstream))
 
     def _sent(self, ending: Ending) -> tuple[int, int, str]:
         """Tokens that at least one connection was handed, their characters, and the answer as the user has it.
@@ -368,6 +409,3 @@ class Generation:
                 sent += event.texts[: max(0, furthest - offset)]
                 texts += event.texts
         return len(sent), sum(map(len, sent)), "".join(texts if ending is Ending.COMPLETED else sent)
-
-    def _wake(self) -> None:
-        self._nudge.set()

@@ -16,15 +16,16 @@ from typing import Any, Self
 
 import trio
 
+from trialogue.alarms import Alarms
 from trialogue.core.errors import CloseCode, Fault
 from trialogue.core.events import Custom, Goaway
 from trialogue.core.limits import Limits
 from trialogue.core.machine import Drain
-from trialogue.generation import Census
+from trialogue.generation import Census, Commons
 from trialogue.log import Log, MemoryLog
 from trialogue.metrics import Meter, NullMeter
 from trialogue.service import Service
-from trialogue.session import Circle, Client, Session
+from trialogue.session import Client, Session
 
 logger = logging.getLogger(__name__)
 
@@ -55,17 +56,17 @@ class Hub:
         self._make_log = make_log
         self._now_ms = now_ms
         self._epoch = 0
-        self._circle: Circle | None = None
+        self._commons: Commons | None = None
         self._waiting = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
-        phase = "draining" if self.draining else "open" if self._circle else "closed"
+        phase = "draining" if self.draining else "open" if self._commons else "closed"
         return f"<Hub {phase}, {len(self.sessions)} sessions, {self.connections} connections>"
 
     @property
     def running(self) -> bool:
         """Can connections attach?"""
-        return self._circle is not None
+        return self._commons is not None
 
     @property
     def ready(self) -> bool:
@@ -76,26 +77,30 @@ class Hub:
     async def open(self) -> AsyncGenerator[Self, None]:
         """Supervise for the length of the block. At its end all is cancelled: `drain` before, to be kind."""
         async with trio.open_nursery() as nursery:
-            self._circle = Circle(self.limits, self.meter, self.census, nursery, lambda: self.service, self._changed)
+            alarms = Alarms()
+            nursery.start_soon(alarms.run)
+            self._commons = Commons(
+                self.limits, self.meter, self.census, alarms, nursery, lambda: self.service, self._changed
+            )
             try:
                 yield self
             finally:
-                self._circle = None
+                self._commons = None
                 nursery.cancel_scope.cancel()
 
     # For connections.
 
     def session(self, principal: str, session_id: str) -> Session:
         """The session with that id, spawned if there is none. Raises RuntimeError when the hub does not run."""
-        circle = self._circle
-        if circle is None:
+        commons = self._commons
+        if commons is None:
             raise RuntimeError("the hub is not running: enter `open()` (or the app's lifespan) before connections come")
         key = (principal, session_id)
         session = self.sessions.get(key)
         if session is None:
             self._epoch = max(self._epoch + 1, self._now_ms())
-            session = self.sessions[key] = Session(key, self._make_log(self._epoch, self.limits.log_bytes), circle)
-            circle.nursery.start_soon(self._supervise, session)
+            session = self.sessions[key] = Session(key, self._make_log(self._epoch, self.limits.log_bytes), commons)
+            commons.nursery.start_soon(self._supervise, session)
             if self.draining:
                 session.tell(Drain(now=False))
         return session

@@ -18,8 +18,14 @@ from trialogue.core.events import Event, Tokens
 Entry = tuple[int, Event]
 """An event with its offset (of a `Tokens`: its first token's)."""
 
-EVENT_BYTES = 64
-"""What an event counts for in a log's size, beside its text: an estimate of the object itself."""
+Poke = Callable[[Sequence[Entry]], None]
+"""Called for every append with the entries that are new, so that a follower which keeps up need not look them up."""
+
+EVENT_BYTES = 256
+"""What an event counts for in a log's size: an estimate of the object itself."""
+
+TOKEN_BYTES = 64
+"""What a token counts for beside its text."""
 
 
 class Position(NamedTuple):
@@ -73,7 +79,7 @@ class Log(Protocol):
     def extend(self, events: Sequence[Event]) -> int:
         """Append, and poke the followers. Returns the first event's offset."""
 
-    def follow(self, offset: int, poke: Callable[[], None]) -> Follower:
+    def follow(self, offset: int, poke: Poke) -> Follower:
         """Read from `offset` (clamped to what is kept). `poke` must neither block nor raise."""
 
     def read(self, start: int, end: int) -> list[Entry]:
@@ -91,7 +97,7 @@ class Follower:
 
     __slots__ = ("_log", "_run", "poke", "position")
 
-    def __init__(self, log: MemoryLog, offset: int, poke: Callable[[], None]) -> None:
+    def __init__(self, log: MemoryLog, offset: int, poke: Poke) -> None:
         self._log = log
         self._run = 0
         self.position = offset
@@ -111,9 +117,13 @@ class Follower:
         if end == self.position:
             return []
         entries, self._run = self._log.read_from(self.position, end, self._run)
+        self.advance(end)
+        return entries
+
+    def advance(self, end: int) -> None:
+        """It has taken all entries up to `end` (from a poke, if not by `take`)."""
         self.position = end
         self._log.advanced(end)
-        return entries
 
     def close(self) -> None:
         """Stop following. Idempotent."""
@@ -131,14 +141,12 @@ class _Run:
         self.texts: list[str] = list(event.texts) if isinstance(event, Tokens) else []
         self.count = len(self.texts) or 1
 
-    def joins(self, event: Event) -> bool:
-        """Take the event's tokens in, if they go on where this run ends."""
+    def joins(self, tokens: Tokens) -> bool:
+        """Take the tokens in, if they go on where this run ends."""
         mine = self.event
-        if type(event) is not Tokens or type(mine) is not Tokens:
+        if type(mine) is not Tokens or mine.message_id != tokens.message_id or mine.index + self.count != tokens.index:
             return False
-        if mine.message_id != event.message_id or mine.index + self.count != event.index:
-            return False
-        self.texts += event.texts
+        self.texts += tokens.texts
         self.count = len(self.texts)
         return True
 
@@ -150,10 +158,6 @@ class _Run:
         skip = max(0, start - self.offset)
         texts = self.texts[skip : end - self.offset]
         return self.offset + skip, Tokens(event.message_id, event.index + skip, texts)
-
-
-def _size(event: Event) -> int:
-    return EVENT_BYTES + sum(map(len, event.texts)) if isinstance(event, Tokens) else 4 * EVENT_BYTES
 
 
 class MemoryLog:
@@ -171,6 +175,7 @@ class MemoryLog:
         self._start = 0
         self._end = 0
         self._followers: list[Follower] = []
+        self._fastest = 0  # the position of the follower that is furthest now
         self._waiting = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
@@ -197,21 +202,29 @@ class MemoryLog:
     # Writing.
 
     def extend(self, events: Sequence[Event]) -> int:
+        """Hot: called per batch of tokens, with one event."""
         first = self._end
+        entries: list[Entry] = []
         for event in events:
-            size = _size(event)
-            if self._runs and self._runs[-1].joins(event):
-                self._sizes[-1] += size
-                self._end = self._runs[-1].offset + self._runs[-1].count
+            entries.append((self._end, event))
+            if type(event) is Tokens:
+                size = TOKEN_BYTES * len(event.texts) + sum(map(len, event.texts))
+                if self._runs and self._runs[-1].joins(event):
+                    self._sizes[-1] += size
+                    self._end += len(event.texts)
+                    self.size += size
+                    continue
             else:
-                self._runs.append(_Run(self._end, event))
-                self._sizes.append(size)
-                self._end += self._runs[-1].count
+                size = EVENT_BYTES
+            run = _Run(self._end, event)
+            self._runs.append(run)
+            self._sizes.append(size)
+            self._end += run.count
             self.size += size
         if self.size > self._keep_bytes:
             self._trim()
         for follower in tuple(self._followers):
-            follower.poke()
+            follower.poke(entries)
         return first
 
     def _trim(self) -> None:
@@ -229,20 +242,24 @@ class MemoryLog:
 
     # Reading.
 
-    def follow(self, offset: int, poke: Callable[[], None]) -> Follower:
+    def follow(self, offset: int, poke: Poke) -> Follower:
         follower = Follower(self, max(self._start, min(offset, self._end)), poke)
         self._followers.append(follower)
+        self._fastest = max(self._fastest, follower.position)
         return follower
 
     def unfollow(self, follower: Follower) -> None:
         if follower in self._followers:
             self._followers.remove(follower)
+            self._fastest = max((other.position for other in self._followers), default=0)
             self._waiting.unpark_all()
 
     def advanced(self, offset: int) -> None:
         """A follower has taken what lies before `offset`."""
         if offset > self.furthest:
             self.furthest = offset
+        if offset > self._fastest:
+            self._fastest = offset
         if self._waiting:
             self._waiting.unpark_all()
 
@@ -274,9 +291,7 @@ class MemoryLog:
     # Backpressure.
 
     def has_room(self, window: int) -> bool:
-        if not self._followers:
-            return True
-        return self._end - max(follower.position for follower in self._followers) < window
+        return self._end - self._fastest < window or not self._followers
 
     async def room(self, window: int) -> None:
         while not self.has_room(window):

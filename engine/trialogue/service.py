@@ -6,13 +6,13 @@ stream. A chunk is a plain `str`: no object is made per token.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from trialogue.core.errors import Fault
 from trialogue.core.events import Receipt
-from trialogue.core.machine import Ending, Turn
+from trialogue.core.machine import Ending, Turn, Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class TurnReceipt:
     generated: int
     sent: int
     acked: int | None
-    upstream: str
+    upstream: Upstream
 
     @classmethod
     def of(cls, receipt: Receipt, session_id: str, ending: Ending) -> TurnReceipt:
@@ -105,8 +105,10 @@ class Service(Protocol):
         """
 
 
-@runtime_checkable
-class Attentive(Protocol):
+EndedHook = Callable[[TurnReceipt, str], Awaitable[None]]
+
+
+class Attentive(Service, Protocol):
     """A service that wants to know what became of its answers, so that its history can hold what the user saw."""
 
     async def ended(self, receipt: TurnReceipt, text: str) -> None:
@@ -116,3 +118,8 @@ class Attentive(Protocol):
         Args:
             text: the answer; of one that was stopped or failed, what was sent of it.
         """
+
+
+def hook_of(service: Service | None) -> EndedHook | None:
+    """The service's `ended`, if it has one. (`isinstance` with a runtime-checkable protocol takes 9 µs.)"""
+    return getattr(service, "ended", None)

@@ -1,14 +1,13 @@
 """The actor: an inbox (a memory channel), `step`, and the effects it asks for; nothing else is decided here.
 
 Everything between two receives is synchronous, so the actor never waits for a client, an upstream or a store, and a
-cancel is never stuck behind a token. Its inbox needs no bound of its own: a connection yields after each tell, so at
-most one input per connection and three facts per generation wait in it.
+cancel is never stuck behind a token. Its inbox needs no bound of its own: a connection's receive is a checkpoint, so
+at most one input per connection and three facts per generation wait in it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
@@ -16,6 +15,7 @@ from typing import Literal, Protocol, assert_never
 
 import trio
 
+from trialogue.alarms import Alarm
 from trialogue.core.errors import CloseCode, Fault
 from trialogue.core.events import (
     CancelResult,
@@ -31,7 +31,6 @@ from trialogue.core.events import (
     Typing,
     UserMessage,
 )
-from trialogue.core.limits import Limits
 from trialogue.core.machine import (
     Accept,
     Answer,
@@ -55,10 +54,8 @@ from trialogue.core.machine import (
     recover,
     step,
 )
-from trialogue.generation import Census, Generation
+from trialogue.generation import Commons, Generation
 from trialogue.log import Gap, Log, Position
-from trialogue.metrics import Meter
-from trialogue.service import Service
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +84,7 @@ class Crash:
 
 
 class Wake:
-    """Look at the alarms again."""
+    """Look whether the session has expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,36 +96,26 @@ class PastTurn:
     ending: Ended | Failed
 
 
-@dataclass(slots=True)
-class Circle:
-    """What all sessions of a hub share: where services and tasks come from, what is counted, how much is allowed."""
-
-    limits: Limits
-    meter: Meter
-    census: Census
-    nursery: trio.Nursery
-    service: Callable[[], Service | None]
-    changed: Callable[[], None]
-
-
 class Session:
     """One conversation. `key` is (principal, session id); `run` is the actor, the rest is called by its peers."""
 
-    def __init__(self, key: tuple[str, str], log: Log, circle: Circle) -> None:
+    def __init__(self, key: tuple[str, str], log: Log, commons: Commons) -> None:
         self.key = key
         self.log = log
         self.state = State()
         self.clients: dict[int, Client] = {}
         self.generations: dict[str, Generation] = {}
         self.confirmed_id: str | None = None
-        self._circle = circle
+        self._commons = commons
         self._tell, self._inbox = trio.open_memory_channel[Input | Crash | Wake](inf)
         self._in_hand: Input | Crash | Wake | None = None
         self._began: dict[str, int] = {}  # unended turns: the offset of their stream_start
         self._pins: dict[str, int] = {}  # turns of which the log must keep everything: the offset of their message
         self._past_turns: dict[str, PastTurn] = {}  # as many as ids are remembered
         self._repeats: list[Repeat] = []
-        self._linger_at = self._expires_at = inf
+        self._linger: Alarm | None = None
+        self._expiry: Alarm | None = None
+        self._expires_at = inf
 
     def __repr__(self) -> str:
         running = self.state.running.message_id if self.state.running else None
@@ -178,7 +165,7 @@ class Session:
     def attach(self, client: Client) -> None:
         """A connection has come. The others hear of it."""
         self.clients[client.number] = client
-        self._linger_at = self._expires_at = inf
+        self._vacate(None)
         self._announce(client)
 
     def detach(self, client: Client, *, stop: bool) -> None:
@@ -188,13 +175,24 @@ class Session:
         self._announce(client)
         if self.clients:
             return
-        now, limits = trio.current_time(), self._circle.limits
-        self._expires_at = now + limits.session_ttl
+        limits = self._commons.limits
+        self._vacate(limits.session_ttl)
         if stop:
             self.tell(Cancel(None, None))
         else:
-            self._linger_at = now + limits.linger
-            self.tell(Wake())
+            self._linger = self._set_alarm(limits.linger, Cancel(None, None))
+
+    def _vacate(self, ttl: float | None) -> None:
+        """Nobody is here (for `ttl` seconds, then the session may go), or somebody is here again (None)."""
+        for alarm in (self._linger, self._expiry):
+            if alarm:
+                alarm.cancel()
+        self._linger = None
+        self._expiry = None if ttl is None else self._set_alarm(ttl, Wake())
+        self._expires_at = inf if ttl is None else trio.current_time() + ttl
+
+    def _set_alarm(self, seconds: float, message: Input | Wake) -> Alarm:
+        return self._commons.alarms.set(trio.current_time() + seconds, lambda: self.tell(message))
 
     def relay_typing(self, origin: Client, active: bool) -> None:
         for client in tuple(self.clients.values()):
@@ -216,18 +214,10 @@ class Session:
     async def run(self) -> None:
         """Until the session has expired. An exception is a crash; the hub decides what follows (see `recover`)."""
         while not self._expired():
-            with trio.move_on_at(self._alarm()) as alarm:
-                message = await self._inbox.receive()
-            if not alarm.cancelled_caught:
-                self._in_hand = message
-                self._handle(message)
-                self._in_hand = None
-            elif trio.current_time() >= self._linger_at:
-                self._linger_at = inf
-                self._handle(Cancel(None, None))
-
-    def _alarm(self) -> float:
-        return min(self._linger_at, self._expires_at if self._at_rest() else inf)
+            message = await self._inbox.receive()
+            self._in_hand = message
+            self._handle(message)
+            self._in_hand = None
 
     def _at_rest(self) -> bool:
         return not self.clients and self.state.idle and not self.generations
@@ -240,7 +230,7 @@ class Session:
             return
         if isinstance(message, Crash):
             raise message.error
-        self.state, effects = step(self.state, message, self._circle.limits)
+        self.state, effects = step(self.state, message, self._commons.limits)
         self._perform(effects)
 
     def _perform(self, effects: list[Effect]) -> None:
@@ -249,7 +239,7 @@ class Session:
         for effect in effects:
             match effect:
                 case Accept(turn):
-                    self._circle.meter.accepted()
+                    self._commons.meter.accepted()
                     events.append(UserMessage(turn.message_id, turn.content, turn.on_busy, turn.options))
                 case Queue(message_id, place):
                     events.append(Status(message_id, "queued", {"place": place}))
@@ -282,7 +272,7 @@ class Session:
         """Between two steps: a drained session lets its connections go; whoever waits for a change hears of it."""
         if self.drained:
             self.dismiss(CloseCode.RESTART, "restart", Goaway("drain", 1000))
-        self._circle.changed()
+        self._commons.changed()
 
     def _append(self, events: list[Event]) -> None:
         """Append and clear `events`, noting where turns stand in the log."""
@@ -307,32 +297,32 @@ class Session:
     def _unpin(self, message_id: str) -> None:
         self._pins.pop(message_id, None)
         self.log.floor = min(self._pins.values(), default=None)
-        while len(self._past_turns) > self._circle.limits.remembered_ids:
+        while len(self._past_turns) > self._commons.limits.remembered_ids:
             del self._past_turns[next(iter(self._past_turns))]
 
     # Effects.
 
     def _generation(self, turn: Turn) -> Generation:
-        circle = self._circle
         return Generation(
             turn,
             self.session_id,
             self.log,
-            circle.limits,
-            circle.meter,
-            circle.census,
+            self._commons,
             tell=self.tell,
             confirm=self._confirm,
-            crash=lambda error: self.tell(Crash(error)),
+            crash=self._crash,
         )
+
+    def _crash(self, error: BaseException) -> None:
+        self.tell(Crash(error))
 
     def _confirm(self, session_id: str) -> None:
         self.confirmed_id = session_id
 
     def _start(self, turn: Turn) -> None:
-        service = self._circle.service()
+        service = self._commons.service()
         assert service, "a turn was accepted without a service"
-        self.generations[turn.message_id].start(service, self._circle.nursery)
+        self.generations[turn.message_id].start(service)
 
     def _end(self, message_id: str, outcome: Outcome) -> Event:
         generation = self.generations.get(message_id)
@@ -342,7 +332,7 @@ class Session:
             if not generation.started:
                 del self.generations[message_id]
         code = outcome.fault.code if outcome.fault else ""
-        self._circle.meter.ended(outcome.ending, code, tokens, elapsed / 1000)
+        self._commons.meter.ended(outcome.ending, code, tokens, elapsed / 1000)
         if outcome.fault:
             return Failed(message_id, outcome.fault)
         return Ended(message_id, outcome.finish_reason, tokens, elapsed, generation.meta if generation else {})
@@ -356,7 +346,7 @@ class Session:
     def _reply(self, effect: Refuse | Repeat | Answer) -> None:
         match effect:
             case Refuse(asker, message_id, fault):
-                self._circle.meter.refused(fault.code)
+                self._commons.meter.refused(fault.code)
                 self._send(asker, Failed(message_id, fault))
             case Answer(asker, message_id, outcome):
                 self._send(asker, CancelResult(message_id, outcome))
@@ -432,7 +422,7 @@ class Session:
         self._fence_all()
         for turn in self._unended()[0]:
             self.log.extend([Failed(turn.message_id, Fault("WS-007"))])
-            self._circle.meter.ended(Ending.FAILED, "WS-007", 0, 0)
+            self._commons.meter.ended(Ending.FAILED, "WS-007", 0, 0)
         self.dismiss(CloseCode.CRASHED, "session crashed repeatedly")
 
     def dismiss(self, code: CloseCode, reason: str, goaway: Goaway | None = None) -> None:

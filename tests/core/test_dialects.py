@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trialogue.core.dialects import Dialect, SeedDialect, V1Dialect, dialect_for, dump, plain, token_frames
+from trialogue.core.dialects import Dialect, SeedDialect, V1Dialect, dialect_for, dump, plain
 from trialogue.core.errors import Fault
 from trialogue.core.events import (
     CancelResult,
@@ -52,13 +52,13 @@ READY = Ready("s", "7:0", "new", None, [], 1, {"queue": 8}, 20.0)
 @given(ANY_TEXT, st.integers(0, 2**40), ANY_TEXT)
 def test_token_frames_are_the_models_bytes(message_id: str, index: int, token: str) -> None:
     model = StreamTokenEvent(message_id=message_id, token=token, index=index)
-    assert token_frames(Tokens(message_id, index, [token])) == [model.model_dump_json().encode()]
+    assert SeedDialect().feed(0, Tokens(message_id, index, [token])) == [model.model_dump_json().encode()]
 
 
 @pytest.mark.parametrize("token", NASTY)
 def test_nasty_tokens_are_the_models_bytes(token: str) -> None:
     model = StreamTokenEvent(message_id=token, token=token, index=5)
-    assert token_frames(Tokens(token, 5, [token])) == [model.model_dump_json().encode()]
+    assert SeedDialect().feed(0, Tokens(token, 5, [token])) == [model.model_dump_json().encode()]
 
 
 @given(st.lists(ANY_TEXT, min_size=1, max_size=5), st.integers(0, 1000), st.integers(0, 1000))
@@ -71,7 +71,7 @@ def test_v1_adds_the_offset_of_each_token(texts: list[str], index: int, offset: 
 
 
 def test_a_lone_surrogate_is_replaced_everywhere() -> None:
-    assert json.loads(token_frames(Tokens("m", 0, ["a\ud800b"]))[0])["token"] == "a?b"
+    assert json.loads(SeedDialect().feed(0, Tokens("m", 0, ["a\ud800b"]))[0])["token"] == "a?b"
     assert json.loads(dump({"k\ud800": ["\udfff", {"n": "\ud801"}]})) == {"k?": ["?", {"n": "?"}]}
 
 

@@ -133,16 +133,20 @@ def test_a_refused_id_may_be_tried_again() -> None:
 
 
 def test_the_ledger_forgets_the_oldest_ended_ids_and_no_unended_one() -> None:
-    limits = Limits(remembered_ids=2)
-    state = State()
-    for name in ("keeps", "x", "y", "z"):
-        policy = Policy.ENQUEUE
-        state, _ = step(state, message(name, policy), limits)
-    assert list(state.ledger) == ["keeps", "x", "y", "z"]  # none has ended: none may be forgotten
-    for name in ("x", "y"):
-        state, _ = step(state, Cancel(name, 1), limits)
-    state, _ = step(state, message("new", Policy.ENQUEUE), limits)
-    assert list(state.ledger) == ["keeps", "z", "new"]
+    limits = Limits(remembered_ids=100, queue_size=1_000)
+    state, _ = step(State(), message("keeps"), limits)
+    for n in range(500):
+        state, _ = step(state, message(f"m{n}", Policy.ENQUEUE), limits)
+        if n != 7:
+            state, _ = step(state, Cancel(f"m{n}", 1), limits)
+        assert "keeps" in state.ledger
+        assert "m7" in state.ledger or n < 7
+        assert all(f"m{k}" in state.ledger for k in range(max(0, n - 98), n + 1))
+        assert len(state.ledger) <= 100 + 2 * Ledger.BLOCK + 2
+        assert len(list(state.ledger)) == len(state.ledger)
+    assert "m0" not in state.ledger
+    with pytest.raises(KeyError):
+        state.ledger["m0"]
 
 
 def test_ledgers_are_values() -> None:

@@ -193,7 +193,7 @@ class _AsyncioStream(ForeignStream):
                     break
                 if not self.put(translate(item)):
                     await self._credited.wait()
-                self._credited.clear()
+                    self._credited.clear()
         finally:
             if hasattr(stream, "aclose"):
                 await stream.aclose()

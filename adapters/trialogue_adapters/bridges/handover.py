@@ -11,7 +11,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -39,7 +39,6 @@ class ForeignStream(ABC):
         self.fenced = False
         self._handover = handover
         self._emit = emit
-        self._batch: list[ServiceEvent] = []
         self._put = 0
         self._taken = 0
         self._delivered = 0
@@ -114,16 +113,10 @@ class ForeignStream(ABC):
             finally:
                 self._handover.joins.discard(scope)
 
-    def take(self, event: ServiceEvent | Ended) -> None:
-        """Collect one item of a drain."""
-        if isinstance(event, Ended):
-            self._end = event
-        else:
-            self._batch.append(event)
-
-    def deliver(self) -> None:
-        """Emit what this drain has brought; give credit back while the readers keep up. Hot: once per batch."""
-        batch, self._batch = self._batch, []
+    def deliver(self, batch: list[Any]) -> None:
+        """Emit what a drain has brought; give credit back while the readers keep up. Hot: once per batch."""
+        if type(batch[-1]) is Ended:
+            self._end = batch.pop()
         self._delivered += len(batch)
         if batch:
             self._emit(batch)  # of a turn that was stopped: dropped there, and counted
@@ -172,14 +165,16 @@ class Handover:
 
     def _drain(self) -> None:
         self._asked = False  # before the first look: what is appended later asks again
-        touched: dict[ForeignStream, None] = {}
+        ready: dict[ForeignStream, list[ServiceEvent | Ended]] = {}
         items = self._items
         while items:
             stream, event = items.popleft()
-            stream.take(event)
-            touched[stream] = None
-        for stream in touched:
+            if stream in ready:
+                ready[stream].append(event)
+            else:
+                ready[stream] = [event]
+        for stream, batch in ready.items():
             try:
-                stream.deliver()
+                stream.deliver(batch)
             except Exception:
                 logger.exception("a stream's batch could not be delivered")

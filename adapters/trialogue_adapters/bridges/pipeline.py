@@ -69,7 +69,11 @@ def _with_options(stream: Callable[..., Any]) -> Callable[[str, str, dict[str, A
 
 
 def translate(item: Any) -> ServiceEvent:
-    """Read one yielded item. Raises ValueError naming what it was. A plain `str` is a chunk."""
+    """Read one yielded item. Raises ValueError naming what it was. A plain `str` is a chunk. Hot: called per token."""
+    if type(item) is dict and item.get("event") == "chunk":
+        text = item.get("data")
+        if type(text) is str:
+            return text
     if isinstance(item, str):
         return str(item)
     if not isinstance(item, Mapping):

@@ -79,7 +79,7 @@ class _SyncStream(ForeignStream):
                     break
                 if not self.put(translate(item)):
                     self._credited.wait()
-                self._credited.clear()
+                    self._credited.clear()
         finally:
             if hasattr(stream, "close"):
                 stream.close()

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain
 from typing import Any, Literal, assert_never
 
 from trialogue.core.errors import Fault
@@ -232,41 +232,53 @@ class Known:
 class Ledger(Mapping[str, Known]):
     """The message ids of a session: an immutable mapping that forgets its oldest *ended* ids past a limit.
 
-    A change copies the dict (5 µs at 1,000 ids): it happens twice per turn, never per token.
+    A change copies only the latest ids; ended ones are moved into blocks that all later ledgers share. (Copying 1,000
+    ids twice per turn took 60 µs.)
     """
 
-    __slots__ = ("_ids",)
+    __slots__ = ("_blocks", "_latest")
 
-    def __init__(self, ids: Mapping[str, Known] | None = None) -> None:
-        self._ids: dict[str, Known] = dict(ids or {})
+    BLOCK = 64
+    """Ids per block; that many more than the limit may be remembered."""
+
+    def __init__(self, latest: Mapping[str, Known] | None = None, blocks: tuple[Mapping[str, Known], ...] = ()) -> None:
+        self._latest: dict[str, Known] = dict(latest or {})
+        self._blocks = blocks
 
     def __getitem__(self, message_id: str) -> Known:
-        return self._ids[message_id]
+        for ids in (self._latest, *self._blocks):
+            if message_id in ids:
+                return ids[message_id]
+        raise KeyError(message_id)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._ids)
+        return chain(*self._blocks, self._latest)
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._latest) + sum(map(len, self._blocks))
 
     def __hash__(self) -> int:
-        return hash(frozenset(self._ids.items()))
+        return hash(frozenset(self.items()))
 
     def __eq__(self, other: object) -> bool:
-        return self._ids == other._ids if isinstance(other, Ledger) else NotImplemented
+        return dict(self) == dict(other) if isinstance(other, Ledger) else NotImplemented
 
     def __repr__(self) -> str:
-        return f"<Ledger {len(self._ids)} ids>"
+        return f"<Ledger {len(self)} ids>"
 
     def accepted(self, turn: Turn, limit: int) -> Ledger:
-        ids = {**self._ids, turn.message_id: Known(turn.digest)}
-        forgettable = (key for key, known in ids.items() if known.outcome)
-        for message_id in list(islice(forgettable, max(0, len(ids) - limit))):
-            del ids[message_id]
-        return Ledger(ids)
+        """With the turn's id, and at least the `limit` latest ended ones."""
+        latest, blocks = {**self._latest, turn.message_id: Known(turn.digest)}, self._blocks
+        if len(latest) > self.BLOCK:
+            ended = {key: known for key, known in latest.items() if known.outcome}
+            latest = {key: known for key, known in latest.items() if not known.outcome}
+            blocks = (*blocks, ended)
+        while sum(map(len, blocks[1:])) >= limit:
+            blocks = blocks[1:]
+        return Ledger(latest, blocks)
 
     def ended(self, message_id: str, outcome: Outcome) -> Ledger:
-        return Ledger({**self._ids, message_id: replace(self._ids[message_id], outcome=outcome)})
+        return Ledger({**self._latest, message_id: replace(self._latest[message_id], outcome=outcome)}, self._blocks)
 
 
 @dataclass(frozen=True, slots=True)
