@@ -12,6 +12,7 @@ from support.memory import Attentive, Scripted, bench, settle
 from trialogue import Connection, Handshake, Hub, Limits, dialect_for
 from trialogue.core.machine import Cancel
 from trialogue.generation import Generation
+from trialogue.log import MemoryLog
 from trialogue.session import Crash, Session
 
 
@@ -146,14 +147,13 @@ async def test_a_bug_in_an_append_crashes_its_session_only(monkeypatch: pytest.M
         client, other = await it.connect(), await it.connect("t")
         await it.ask(client, "a")
         await it.ask(other, "x", session_id="t")
-        log = it.hub.sessions["", "s"].log
-        extend = log.extend
+        extend = MemoryLog.extend
 
-        def crash(events: Any) -> int:
-            monkeypatch.setattr(log, "extend", extend)
+        def crash(self: MemoryLog, events: Any) -> int:
+            monkeypatch.setattr(MemoryLog, "extend", extend)
             raise RuntimeError("planted")
 
-        monkeypatch.setattr(log, "extend", crash)
+        monkeypatch.setattr(MemoryLog, "extend", crash)
         it.service.emit("a", "x")
         await settle()
         assert client.told("stream_error")[0]["error_code"] == "WS-007"

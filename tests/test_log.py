@@ -37,8 +37,9 @@ class LogAgainstAList(RuleBasedStateMachine):
         self.turn = 0
         self.index = 0
 
-    def _poke(self, fresh: object) -> None:
+    def _poke(self, fresh: object) -> bool:
         self.pokes += 1
+        return False
 
     def _append(self, events: list[Event]) -> None:
         before, self.pokes = self.log.end, 0
@@ -146,7 +147,7 @@ def test_a_pinned_turn_outgrows_the_bound() -> None:
 
 async def test_the_fastest_reader_sets_the_pace() -> None:
     log = MemoryLog(1, 10_000)
-    fast, _slow = log.follow(0, lambda fresh: None), log.follow(0, lambda fresh: None)
+    fast, _slow = log.follow(0, lambda fresh: False), log.follow(0, lambda fresh: False)
     log.extend([Tokens("m", 0, ["x"] * 20)])
     assert not log.has_room(10)
     async with trio.open_nursery() as nursery:
@@ -159,7 +160,7 @@ async def test_the_fastest_reader_sets_the_pace() -> None:
 
 async def test_nobody_waits_for_readers_that_have_left() -> None:
     log = MemoryLog(1, 10_000)
-    only = log.follow(0, lambda fresh: None)
+    only = log.follow(0, lambda fresh: False)
     log.extend([Tokens("m", 0, ["x"] * 20)])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(log.room, 10)
@@ -186,7 +187,7 @@ def test_positions_are_ordered_across_restarts() -> None:
 
 def test_reprs_say_where_things_stand() -> None:
     log = MemoryLog(7, 1_000)
-    follower = log.follow(0, lambda fresh: None)
+    follower = log.follow(0, lambda fresh: False)
     log.extend([Started("m", "s", "t")])
     assert repr(log) == "<MemoryLog 7:0-1, 256 bytes, 1 followers>"
     assert repr(follower) == "<Follower at 0, 1 behind>"

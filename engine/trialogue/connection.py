@@ -18,7 +18,7 @@ import trio
 
 from trialogue.core.dialects import Dialect
 from trialogue.core.errors import CloseCode, Fault
-from trialogue.core.events import Failed, Goaway, Pong, Ready, Reply, Tokens
+from trialogue.core.events import Failed, Goaway, Pong, Ready, Reply
 from trialogue.core.limits import TokenBucket
 from trialogue.core.machine import Cancel, Policy, Submit, Turn
 from trialogue.core.protocol import (
@@ -86,6 +86,25 @@ _numbers = count(1)
 class Connection:
     """A client's link to a session. `run` returns when it is over, whoever ended it; it raises only bugs."""
 
+    __slots__ = (
+        "_dialect",
+        "_dismissal",
+        "_follower",
+        "_frames",
+        "_full",
+        "_handshake",
+        "_hub",
+        "_limits",
+        "_more",
+        "_replies",
+        "_scope",
+        "_session",
+        "_transport",
+        "_turns",
+        "number",
+        "start",
+    )
+
     def __init__(self, hub: Hub, transport: Transport, dialect: Dialect, handshake: Handshake) -> None:
         self.number = next(_numbers)
         self.start = 0
@@ -100,7 +119,6 @@ class Connection:
         self._full = False
         self._more = trio.Event()
         self._dismissal: tuple[CloseCode, str] | None = None
-        self._goaway: Goaway | None = None
         self._scope = trio.CancelScope()
         now = trio.current_time()
         self._frames = TokenBucket(self._limits.messages_per_minute, now)
@@ -179,30 +197,24 @@ class Connection:
 
     # Writing.
 
-    def _poke(self, fresh: Sequence[Entry]) -> None:
-        """Hand the transport what has just been appended, or all that it lacks. Hot: called for every append."""
+    def _poke(self, fresh: Sequence[Entry]) -> bool:
+        """Hand the transport what has just been appended (or, if that is not all, what we lack). Hot: every append."""
         if self._full or self._dismissal is not None:
-            return
-        follower = self._follower
-        if follower.position != fresh[0][0]:
+            return False
+        if not fresh:
             self._catch_up()
-            return
+            return False
         try:
-            self._hand(fresh)
-            offset, event = fresh[-1]
-            follower.advance(offset + (len(event.texts) if type(event) is Tokens else 1))
+            if len(fresh) == 1:
+                frames = self._dialect.feed(*fresh[0])
+            else:
+                frames = [frame for entry in fresh for frame in self._dialect.feed(*entry)]
+            if frames and not self._transport.write(frames):
+                self._mark_full()
         except Exception:
             logger.exception("%r: failed to write", self)
             self.dismiss(CloseCode.CRASHED, "internal error")
-
-    def _hand(self, entries: Sequence[Entry]) -> None:
-        feed = self._dialect.feed
-        if len(entries) == 1:
-            frames: Sequence[bytes] = feed(*entries[0])
-        else:
-            frames = [frame for entry in entries for frame in feed(*entry)]
-        if frames and not self._transport.write(frames):
-            self._mark_full()
+        return True
 
     def _catch_up(self) -> None:
         """Everything after our position, in bounded pieces, until the transport is full."""
@@ -210,7 +222,10 @@ class Connection:
             return
         try:
             while self._follower.behind and not self._full:
-                self._hand(self._follower.take(BATCH_ENTRIES))
+                entries = self._follower.take(BATCH_ENTRIES)
+                frames = [frame for entry in entries for frame in self._dialect.feed(*entry)]
+                if frames and not self._transport.write(frames):
+                    self._mark_full()
         except Gap:
             self.dismiss(CloseCode.TOO_SLOW, "too slow: what it has not read is gone")
         except Exception:

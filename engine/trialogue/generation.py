@@ -83,9 +83,45 @@ def _is_trios(error: BaseException) -> bool:
 class Generation:
     """A turn that has begun: its counters, its fence, and (from `start` on) its one task.
 
+    `__slots__`: at a thousand sessions every token finds cold caches, and an instance dictionary is one miss more.
+
     `confirm` is called with a session id that the service confirmed; `tell` puts a fact into the session's inbox, and
     `crash` an exception that is a bug of ours.
     """
+
+    __slots__ = (
+        "_alarm",
+        "_bytes",
+        "_closed",
+        "_commons",
+        "_confirm",
+        "_crash",
+        "_ending",
+        "_first_offset",
+        "_holding",
+        "_late_tokens",
+        "_limits",
+        "_log",
+        "_outcome",
+        "_progress_at",
+        "_returned",
+        "_scope",
+        "_service",
+        "_settled",
+        "_sources_told",
+        "_started_at",
+        "_stopped_at",
+        "_tell",
+        "acked",
+        "begun_at",
+        "fenced",
+        "meta",
+        "receipt",
+        "session_id",
+        "started",
+        "tokens",
+        "turn",
+    )
 
     def __init__(
         self,
@@ -106,8 +142,7 @@ class Generation:
         self.meta: dict[str, Any] = {}
         self.receipt: Receipt | None = None
         self.started = False
-        self.fenced = False
-        """Nothing more reaches the log: it was stopped, or it has told its outcome."""
+        self.fenced = False  # stopped, or its outcome told: nothing more reaches the log
         self._log, self._commons, self._limits = log, commons, commons.limits
         self._tell, self._confirm, self._crash = tell, confirm, crash
         self._first_offset = log.end
@@ -170,14 +205,14 @@ class Generation:
 
     # The service's side: the `Emit` port.
 
-    def __call__(self, batch: Sequence[ServiceEvent]) -> None:
+    def __call__(self, batch: Sequence[ServiceEvent]) -> bool:
         """Append a batch to the log. Hot: one pass, one append, no await; a fenced batch is dropped and counted.
 
         `join` is the fastest way to ask whether all of a batch are chunks; nearly always they are.
         """
         if self.fenced:
             self._late_tokens += sum(type(event) is str for event in batch)
-            return
+            return True
         try:
             try:
                 text = "".join(batch)  # type: ignore[arg-type]
@@ -185,13 +220,11 @@ class Generation:
                 self._append_mixed(batch)
             else:
                 self._append_texts(batch, text)  # type: ignore[arg-type]
-            if self._outcome:
+            if self._outcome is not None:
                 self._tell(Finished(self.turn.message_id, self._outcome))
         except Exception as error:  # noqa: BLE001 - a bug of ours must reach the session, not the bridge
             self.stop()
             self._crash(error)
-
-    def has_room(self) -> bool:
         return self._log.has_room(self._limits.window)
 
     async def room(self) -> None:

@@ -18,8 +18,9 @@ from trialogue.core.events import Event, Tokens
 Entry = tuple[int, Event]
 """An event with its offset (of a `Tokens`: its first token's)."""
 
-Poke = Callable[[Sequence[Entry]], None]
-"""Called for every append with the entries that are new, so that a follower which keeps up need not look them up."""
+Poke = Callable[[Sequence[Entry]], bool]
+"""Called for every append: with the new entries when the follower has kept up (True: it took them, and is past them),
+else with none (`take` tells what it lacks). Must neither block nor raise."""
 
 EVENT_BYTES = 256
 """What an event counts for in a log's size: an estimate of the object itself."""
@@ -80,7 +81,7 @@ class Log(Protocol):
         """Append, and poke the followers. Returns the first event's offset."""
 
     def follow(self, offset: int, poke: Poke) -> Follower:
-        """Read from `offset` (clamped to what is kept). `poke` must neither block nor raise."""
+        """Read from `offset` (clamped to what is kept)."""
 
     def read(self, start: int, end: int) -> list[Entry]:
         """The entries from `start` up to, not including, `end`. Raises Gap if they are not all kept."""
@@ -117,13 +118,9 @@ class Follower:
         if end == self.position:
             return []
         entries, self._run = self._log.read_from(self.position, end, self._run)
-        self.advance(end)
-        return entries
-
-    def advance(self, end: int) -> None:
-        """It has taken all entries up to `end` (from a poke, if not by `take`)."""
         self.position = end
         self._log.advanced(end)
+        return entries
 
     def close(self) -> None:
         """Stop following. Idempotent."""
@@ -163,6 +160,22 @@ class _Run:
 class MemoryLog:
     """A log in this process: commits at once, keeps about `keep_bytes` of what is not pinned by `floor`."""
 
+    __slots__ = (
+        "_dropped",
+        "_end",
+        "_fastest",
+        "_followers",
+        "_keep_bytes",
+        "_runs",
+        "_sizes",
+        "_start",
+        "_waiting",
+        "epoch",
+        "floor",
+        "furthest",
+        "size",
+    )
+
     def __init__(self, epoch: int, keep_bytes: int) -> None:
         self.epoch = epoch
         self.floor: int | None = None
@@ -174,7 +187,7 @@ class MemoryLog:
         self._dropped = 0  # runs trimmed so far: a run's number minus this is its index
         self._start = 0
         self._end = 0
-        self._followers: list[Follower] = []
+        self._followers: tuple[Follower, ...] = ()
         self._fastest = 0  # the position of the follower that is furthest now
         self._waiting = trio.lowlevel.ParkingLot()
 
@@ -223,8 +236,13 @@ class MemoryLog:
             self.size += size
         if self.size > self._keep_bytes:
             self._trim()
-        for follower in tuple(self._followers):
-            follower.poke(entries)
+        end = self._end
+        for follower in self._followers:
+            if follower.position != first:
+                follower.poke(())
+            elif follower.poke(entries):
+                follower.position = end
+                self.furthest = self._fastest = end
         return first
 
     def _trim(self) -> None:
@@ -244,13 +262,13 @@ class MemoryLog:
 
     def follow(self, offset: int, poke: Poke) -> Follower:
         follower = Follower(self, max(self._start, min(offset, self._end)), poke)
-        self._followers.append(follower)
+        self._followers = (*self._followers, follower)
         self._fastest = max(self._fastest, follower.position)
         return follower
 
     def unfollow(self, follower: Follower) -> None:
         if follower in self._followers:
-            self._followers.remove(follower)
+            self._followers = tuple(other for other in self._followers if other is not follower)
             self._fastest = max((other.position for other in self._followers), default=0)
             self._waiting.unpark_all()
 

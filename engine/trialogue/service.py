@@ -56,13 +56,11 @@ class Emit(Protocol):
     and counted. After a `Done` or a `Failure` nothing more is expected.
     """
 
-    def __call__(self, batch: Sequence[ServiceEvent]) -> None: ...
-
-    def has_room(self) -> bool:
-        """False while the readers are far behind: do not pull more from the upstream."""
+    def __call__(self, batch: Sequence[ServiceEvent]) -> bool:
+        """Take a batch. False: the readers are far behind, await `room` before you pull more from the upstream."""
 
     async def room(self) -> None:
-        """Wait for `has_room`. Cancelled: nothing has changed."""
+        """Wait until the readers are near enough. Cancelled: nothing has changed."""
 
 
 @dataclass(frozen=True, slots=True)

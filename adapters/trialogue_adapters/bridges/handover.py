@@ -90,6 +90,7 @@ class ForeignStream(ABC):
                 if self._withheld:
                     await self._emit.room()
                     self._withheld = False
+                    self._taken = self._delivered
                     self._credit()
                 if self._end is None:
                     await self._signal.wait()
@@ -118,10 +119,10 @@ class ForeignStream(ABC):
         if type(batch[-1]) is Ended:
             self._end = batch.pop()
         self._delivered += len(batch)
-        if batch:
-            self._emit(batch)  # of a turn that was stopped: dropped there, and counted
-        if self.fenced or self._emit.has_room():
-            self._credit()
+        if not batch or self._emit(batch) or self.fenced:  # of a turn that was stopped: dropped there, and counted
+            self._taken = self._delivered  # before the look: see `put`
+            if self._starving:
+                self._credit()
         else:
             self._withheld = True
             self._signal.set()
@@ -129,7 +130,6 @@ class ForeignStream(ABC):
             self._signal.set()
 
     def _credit(self) -> None:
-        self._taken = self._delivered  # before the look: see `put`
         if self._starving:
             self._starving = False
             self.resume()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
-from functools import partial
 from typing import Any
 
 import trio
@@ -59,23 +58,25 @@ class AttentiveTrioService(TrioService):
 @types.coroutine
 def _go_on(coroutine: Coroutine[Any, Any, Any], trap: Any) -> Generator[Any, Any, Any]:
     """Await a coroutine that has been stepped once already and has yielded `trap`."""
-    while True:
-        try:
-            answer = yield trap
-        except BaseException as error:  # noqa: BLE001 - Trio cancels a task by throwing into it: pass it on
-            step = partial(coroutine.throw, error)
-        else:
-            step = partial(coroutine.send, answer)
-        try:
-            trap = step()
-        except StopIteration as finished:
-            return finished.value
+    try:
+        while True:
+            try:
+                answer = yield trap
+            except BaseException as error:  # noqa: BLE001 - Trio cancels a task by throwing into it: pass it on
+                trap = coroutine.throw(error)
+            else:
+                trap = coroutine.send(answer)
+    except StopIteration as finished:
+        return finished.value
 
 
 async def _pump(stream: AsyncIterator[Any], emit: Emit) -> None:
     """Emit batches: as much as is ready, or `BATCH` items; then whatever suspends the generator suspends us."""
     batch: list[ServiceEvent] = []
+    has_room = True
     while True:
+        if not has_room:
+            await emit.room()
         upcoming: Any = stream.__anext__()
         if not hasattr(upcoming, "send"):
             upcoming = _awaited(upcoming)
@@ -84,22 +85,18 @@ async def _pump(stream: AsyncIterator[Any], emit: Emit) -> None:
                 trap = upcoming.send(None)
             except StopIteration as ready:
                 item = ready.value
-            else:
+            else:  # it waits for something: nothing of ours may be awaited before that
                 if batch:
-                    emit(batch)
+                    has_room = emit(batch)
                     batch = []
                 item = await _go_on(upcoming, trap)
         except StopAsyncIteration:
             break
         batch.append(translate(item))
-        if len(batch) >= BATCH:
-            emit(batch)
+        if len(batch) >= BATCH or not has_room:
+            has_room = emit(batch)
             batch = []
             await trio.lowlevel.checkpoint()
-        if not emit.has_room():
-            emit(batch)
-            batch = []
-            await emit.room()
     if batch:
         emit(batch)
 

@@ -43,6 +43,8 @@ PAGE_HEADERS: Sequence[tuple[bytes, bytes]] = (
 class AsgiTransport:
     """The plain way: frames are parked, and `drain` sends them one by one, as ASGI wants it."""
 
+    __slots__ = ("_gone", "_parked", "_receive", "_send")
+
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send

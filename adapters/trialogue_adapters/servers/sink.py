@@ -7,8 +7,7 @@ write(2) costs about 3 µs, an awaited `send_all` behind a lock 13 to 39.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import pack
 
 import trio
@@ -18,7 +17,9 @@ _SMALL = tuple(bytes((0x81, n)) for n in range(126))
 
 
 def framed(payloads: Sequence[bytes]) -> bytes:
-    """WebSocket text frames, from server to client, as one piece. Hot: 0.15 µs per small frame."""
+    """WebSocket text frames, from server to client, as one piece. Hot: 0.2 µs per small frame."""
+    if len(payloads) == 1 and len(payloads[0]) < 126:
+        return _SMALL[len(payloads[0])] + payloads[0]
     pieces: list[bytes] = []
     for payload in payloads:
         size = len(payload)
@@ -35,6 +36,10 @@ class Stalled(Exception):
     """The peer has not taken a byte for too long."""
 
 
+def _refuse(data: bytes | memoryview) -> int:
+    raise BrokenPipeError
+
+
 class Sink:
     """The way out of one plain TCP stream. `put` from anywhere in the Trio thread, `flush` from any task.
 
@@ -42,11 +47,15 @@ class Sink:
     server's reader waits in `flush` after each pong.
     """
 
+    __slots__ = ("_backlog", "_send", "_socket", "_stall_timeout", "_turn", "broken")
+
     def __init__(self, stream: trio.SocketStream, stall_timeout: float) -> None:
         self._socket = stream.socket
+        # The standard library's method, without Trio's await around it: non-blocking, and after a close it says so.
+        self._send: Callable[[bytes | memoryview], int] = stream.socket._sock.send  # type: ignore[attr-defined]
         self._stall_timeout = stall_timeout
-        self._backlog = bytearray()
-        self._turn = trio.Lock()
+        self._backlog = b""
+        self._turn: trio.Lock | None = None
         self.broken = False
 
     def __repr__(self) -> str:
@@ -57,27 +66,25 @@ class Sink:
 
         Into a broken sink it says True: there is no use in waiting, and the reader hears of the end.
         """
-        if not self._backlog:
-            sent = self._write(data)
-            if sent == len(data) or self.broken:
-                return True
-            data = data[sent:]
-        self._backlog += data
-        return self.broken
-
-    def _write(self, data: bytes | memoryview) -> int:
-        fileno = self._socket.fileno()  # -1 once it is closed: its number may be somebody else's by then
-        if fileno < 0:
-            self.broken = True
-            return 0
+        if self._backlog:
+            self._backlog += data
+            return False
         try:
-            return os.write(fileno, data)
+            sent = self._send(data)
         except BlockingIOError:
-            return 0
+            sent = 0
         except OSError:
-            self.broken = True
-            self._backlog.clear()
-            return 0
+            self._break()
+            return True
+        if sent == len(data):
+            return True
+        self._backlog = data[sent:]
+        return False
+
+    def _break(self) -> None:
+        self.broken = True
+        self._backlog = b""
+        self._send = _refuse
 
     async def flush(self) -> None:
         """Until nothing waits. Cancelled: what is left goes out before anything else, with the next `flush`.
@@ -85,18 +92,20 @@ class Sink:
         Raises:
             Stalled: no byte was taken for the stall timeout; the stream is of no more use.
         """
+        if not self._backlog:
+            return
+        if self._turn is None:
+            self._turn = trio.Lock()
         async with self._turn:
-            while self._backlog and not self.broken:
+            while self._backlog:
                 with trio.move_on_after(self._stall_timeout) as patience:
                     try:
                         await trio.lowlevel.wait_writable(self._socket)
                     except (OSError, trio.ClosedResourceError):
-                        self.broken = True
+                        self._break()
                         return
                 if patience.cancelled_caught:
-                    self.broken = True
-                    self._backlog.clear()
+                    self._break()
                     raise Stalled
-                with memoryview(self._backlog) as waiting:
-                    sent = self._write(waiting[: 1 << 18])
-                del self._backlog[:sent]
+                waiting, self._backlog = self._backlog, b""
+                self.put(waiting)  # nobody runs in between: what is left stays in front

@@ -29,12 +29,13 @@ class Sinkhole:
         self._more = trio.Event()
         self.threads: set[int] = set()
 
-    def __call__(self, batch: Sequence[ServiceEvent]) -> None:
+    def __call__(self, batch: Sequence[ServiceEvent]) -> bool:
         self.threads.add(threading.get_ident())
         self.batches.append(len(batch))
         self.events += batch
         self._more.set()
         self._more = trio.Event()
+        return self.has_room()
 
     def has_room(self) -> bool:
         return len(self.events) < self.room_for

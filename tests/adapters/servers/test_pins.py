@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import socket
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import hypercorn.protocol.h2
 import hypercorn.protocol.h11
 import hypercorn.trio.run
 import pytest
+import trio
 import trio_websocket
 import wsproto
 from hypercorn.protocol.ws_stream import Handshake, WSStream
@@ -82,6 +84,11 @@ ATTRIBUTES: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("owner", "text"), ATTRIBUTES, ids=[f"{owner.__name__} {text}" for owner, text in ATTRIBUTES])
 def test_the_attributes_that_we_read_are_there(owner: Any, text: str) -> None:
     assert text in inspect.getsource(owner)
+
+
+async def test_trios_socket_is_the_standard_librarys_inside() -> None:
+    with trio.socket.socket() as ours:
+        assert isinstance(ours._sock, socket.socket)  # type: ignore[attr-defined]
 
 
 def test_the_library_says_what_it_is() -> None:
