@@ -91,7 +91,7 @@ async def test_waiting_for_readers_is_not_silence_of_the_pipeline(autojump_clock
         assert not slow.told("stream_error")
         await trio.sleep(4)
         assert not slow.told("stream_error")
-        await trio.sleep(2)
+        await trio.sleep(4)
         assert slow.told("stream_error")[0]["error_code"] == "RAG-003"
 
 

@@ -147,13 +147,13 @@ async def test_a_bug_in_an_append_crashes_its_session_only(monkeypatch: pytest.M
         client, other = await it.connect(), await it.connect("t")
         await it.ask(client, "a")
         await it.ask(other, "x", session_id="t")
-        extend = MemoryLog.extend
+        append = MemoryLog.append_tokens
 
-        def crash(self: MemoryLog, events: Any) -> int:
-            monkeypatch.setattr(MemoryLog, "extend", extend)
+        def crash(self: MemoryLog, tokens: Any, size: int) -> None:
+            monkeypatch.setattr(MemoryLog, "append_tokens", append)
             raise RuntimeError("planted")
 
-        monkeypatch.setattr(MemoryLog, "extend", crash)
+        monkeypatch.setattr(MemoryLog, "append_tokens", crash)
         it.service.emit("a", "x")
         await settle()
         assert client.told("stream_error")[0]["error_code"] == "WS-007"

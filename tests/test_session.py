@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from support.memory import Attentive, Scripted, bench, settle
 from trialogue import Done, Ending, Failure, Fault, Metadata, Position, Progress
 from trialogue.core.machine import Closed
+from trialogue.generation import LOOKS
 
 
 async def test_a_turn_tells_its_events_in_order(autojump_clock: MockClock) -> None:
@@ -279,7 +280,7 @@ async def test_a_pipeline_that_is_silent_for_too_long(
         it.service.emit("a", *["x"] * tokens)
         await trio.sleep(after - 0.1)
         assert not client.told("stream_error")
-        await trio.sleep(0.2)
+        await trio.sleep(after / LOOKS + 0.2)
         assert client.told("stream_error")[0]["error_code"] == code
         assert it.service.closed == ["a"]
 

@@ -80,6 +80,9 @@ class Log(Protocol):
     def extend(self, events: Sequence[Event]) -> int:
         """Append, and poke the followers. Returns the first event's offset."""
 
+    def append_tokens(self, tokens: Tokens, size: int) -> None:
+        """As `extend` with these alone; `size`: bytes of their text."""
+
     def follow(self, offset: int, poke: Poke) -> Follower:
         """Read from `offset` (clamped to what is kept)."""
 
@@ -215,25 +218,40 @@ class MemoryLog:
     # Writing.
 
     def extend(self, events: Sequence[Event]) -> int:
-        """Hot: called per batch of tokens, with one event."""
         first = self._end
         entries: list[Entry] = []
         for event in events:
             entries.append((self._end, event))
-            if type(event) is Tokens:
-                size = TOKEN_BYTES * len(event.texts) + sum(map(len, event.texts))
-                if self._runs and self._runs[-1].joins(event):
-                    self._sizes[-1] += size
-                    self._end += len(event.texts)
-                    self.size += size
-                    continue
+            if isinstance(event, Tokens):
+                self._keep_tokens(event, sum(map(len, event.texts)))
             else:
-                size = EVENT_BYTES
-            run = _Run(self._end, event)
-            self._runs.append(run)
-            self._sizes.append(size)
-            self._end += run.count
+                self._keep(_Run(self._end, event), EVENT_BYTES)
+        self._tell(first, entries)
+        return first
+
+    def append_tokens(self, tokens: Tokens, size: int) -> None:
+        """Hot: called per batch of tokens."""
+        first = self._end
+        self._keep_tokens(tokens, size)
+        self._tell(first, ((first, tokens),))
+
+    def _keep_tokens(self, tokens: Tokens, size: int) -> None:
+        size += TOKEN_BYTES * len(tokens.texts)
+        if self._runs and self._runs[-1].joins(tokens):
+            self._sizes[-1] += size
             self.size += size
+            self._end += len(tokens.texts)
+        else:
+            self._keep(_Run(self._end, tokens), size)
+
+    def _keep(self, run: _Run, size: int) -> None:
+        self._runs.append(run)
+        self._sizes.append(size)
+        self.size += size
+        self._end += run.count
+
+    def _tell(self, first: int, entries: Sequence[Entry]) -> None:
+        """Poke the followers: those that have kept up take the entries as they are."""
         if self.size > self._keep_bytes:
             self._trim()
         end = self._end
@@ -243,7 +261,6 @@ class MemoryLog:
             elif follower.poke(entries):
                 follower.position = end
                 self.furthest = self._fastest = end
-        return first
 
     def _trim(self) -> None:
         """Drop whole runs from the front, down to three quarters of the bound: not on each append, then."""
