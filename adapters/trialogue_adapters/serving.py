@@ -20,6 +20,7 @@ from trialogue_adapters.servers.asgi import App
 from trialogue_adapters.servers.hypercorn import guarded
 from trialogue_adapters.servers.listener import serve_websockets
 from trialogue_adapters.settings import Settings
+from trialogue_adapters.tuning import tune_process
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,9 @@ async def serve(settings: Settings, app: App, announce: Callable[[str], None]) -
     listen = _listen_hypercorn if settings.listener == "hypercorn" else _listen_websockets
     leaving = trio.Event()
     async with app.lifespan():
+        shortage = tune_process(settings.max_connections)
+        if shortage:
+            logger.warning(shortage)
         with trio.CancelScope() as patience:
             async with trio.open_nursery() as nursery:
                 with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:

@@ -8,7 +8,6 @@ wakes the writer task. Whatever a client sends, and however it breaks, ends here
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -89,13 +88,14 @@ class Connection:
     __slots__ = (
         "_dialect",
         "_dismissal",
+        "_filled",
         "_follower",
         "_frames",
         "_full",
         "_handshake",
         "_hub",
         "_limits",
-        "_more",
+        "_nursery",
         "_replies",
         "_scope",
         "_session",
@@ -115,9 +115,10 @@ class Connection:
         self._handshake = handshake
         self._session: Session
         self._follower: Follower
-        self._replies: deque[Reply] = deque()
+        self._nursery: trio.Nursery
+        self._replies: list[Reply] = []
         self._full = False
-        self._more = trio.Event()
+        self._filled: trio.Event | None = None  # set for the writer, once there is one
         self._dismissal: tuple[CloseCode, str] | None = None
         self._scope = trio.CancelScope()
         now = trio.current_time()
@@ -136,10 +137,10 @@ class Connection:
         stop = False
         hub.attached(self, session)
         try:
-            self._greet(resumed)
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._write)
+                    self._nursery = nursery
+                    self._greet(resumed)
                     stop = await self._read()
                     nursery.cancel_scope.cancel()
         finally:
@@ -191,7 +192,6 @@ class Connection:
             if goaway:
                 self.reply(goaway)
             self._dismissal = (code, reason)
-            self._more.set()
             if not self._full:
                 self._scope.cancel()
 
@@ -242,14 +242,19 @@ class Connection:
             self.dismiss(CloseCode.CRASHED, "internal error")
 
     def _mark_full(self) -> None:
+        """From now on the writer waits for room; most connections never need one (3 KB each)."""
         self._full = True
-        self._more.set()
+        if self._filled is None:
+            self._filled = trio.Event()
+            self._nursery.start_soon(self._write)
+        self._filled.set()
 
     async def _write(self) -> None:
         """Wait for room whenever the transport is full, and give up on a client that makes none."""
         while True:
-            await self._more.wait()
-            self._more = trio.Event()
+            assert self._filled is not None
+            await self._filled.wait()
+            self._filled = trio.Event()
             with trio.move_on_after(self._limits.stall_timeout) as patience:
                 try:
                     await self._transport.drain()
@@ -267,7 +272,7 @@ class Connection:
         """There is room again: what the log has for us, then the replies that had to wait behind it."""
         self._catch_up()
         while self._replies and not self._full and not self._follower.behind:
-            self._transmit(self._replies.popleft())
+            self._transmit(self._replies.pop(0))
 
     # Reading.
 
