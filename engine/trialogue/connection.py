@@ -97,7 +97,6 @@ class Connection:
         "_limits",
         "_nursery",
         "_replies",
-        "_scope",
         "_session",
         "_transport",
         "_turns",
@@ -120,7 +119,6 @@ class Connection:
         self._full = False
         self._filled: trio.Event | None = None  # set for the writer, once there is one
         self._dismissal: tuple[CloseCode, str] | None = None
-        self._scope = trio.CancelScope()
         now = trio.current_time()
         self._frames = TokenBucket(self._limits.messages_per_minute, now)
         self._turns = TokenBucket(self._limits.turns_per_minute, now)
@@ -137,12 +135,11 @@ class Connection:
         stop = False
         hub.attached(self, session)
         try:
-            with self._scope:
-                async with trio.open_nursery() as nursery:
-                    self._nursery = nursery
-                    self._greet(resumed)
-                    stop = await self._read()
-                    nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._greet(resumed)
+                stop = await self._read()
+                nursery.cancel_scope.cancel()
         finally:
             self._follower.close()
             hub.detached(self, session, stop=stop)
@@ -193,7 +190,7 @@ class Connection:
                 self.reply(goaway)
             self._dismissal = (code, reason)
             if not self._full:
-                self._scope.cancel()
+                self._nursery.cancel_scope.cancel()
 
     # Writing.
 
@@ -266,7 +263,7 @@ class Connection:
             else:
                 self._resume()
             if self._dismissal and not self._full:
-                self._scope.cancel()
+                self._nursery.cancel_scope.cancel()
 
     def _resume(self) -> None:
         """There is room again: what the log has for us, then the replies that had to wait behind it."""

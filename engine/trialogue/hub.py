@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -151,23 +150,24 @@ class Hub:
 
     async def _supervise(self, session: Session) -> None:
         """Run a session's actor, restart it when it crashes, give it up when it does so too often."""
-        crashes: deque[float] = deque(maxlen=MAX_CRASHES + 1)
-        crashed = False
+        crashes: list[float] = []
         try:
             while True:
                 try:
-                    if crashed:
+                    if crashes:
                         session.recover()
                     await session.run()
                     return
                 except Exception:
-                    logger.exception("session actor crashed")
+                    logger.exception("a session's actor crashed")
                     self.meter.crashed()
-                crashed = True
-                crashes.append(trio.current_time())
-                if len(crashes) > MAX_CRASHES and crashes[-1] - crashes[0] <= CRASH_WINDOW:
+                now = trio.current_time()
+                crashes = [*(crash for crash in crashes if now - crash <= CRASH_WINDOW), now]
+                if len(crashes) > MAX_CRASHES:
                     session.give_up()
                     return
+        except Exception:
+            logger.exception("a session cannot even be given up")
         finally:
             if self.sessions.get(session.key) is session:
                 del self.sessions[session.key]
