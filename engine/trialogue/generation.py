@@ -93,6 +93,7 @@ class Generation:
     """
 
     __slots__ = (
+        "_abandoned",
         "_alarm",
         "_bytes",
         "_closed",
@@ -164,6 +165,7 @@ class Generation:
         self._service: Service | None = None
         self._returned = False
         self._closed = False
+        self._abandoned = False
         self._settled = False
         self._alarm: Alarm | None = None
 
@@ -358,10 +360,11 @@ class Generation:
     def _abandon(self) -> None:
         """The stop grace is over: the upstream may compute on, but nobody waits for it any more."""
         if not self._closed:
+            self._abandoned = True
             self._commons.census.abandoned += 1
             self._commons.meter.abandoned()
             logger.warning("turn %s: abandoned, its upstream did not close", self.turn.message_id)
-            self._settle(abandoned=True)
+            self._settle()
 
     # The task, and what follows it.
 
@@ -392,7 +395,7 @@ class Generation:
         commons = self._commons
         self._closed = True
         commons.census.open -= 1
-        if self._settled:
+        if self._abandoned:
             commons.census.abandoned -= 1
         if self._alarm:
             self._alarm.cancel()
@@ -402,12 +405,12 @@ class Generation:
             commons.meter.wasted(self._late_tokens)
         self._settle()
 
-    def _settle(self, *, abandoned: bool = False) -> None:
+    def _settle(self) -> None:
         """Once the turn's end is in the log, and its upstream has closed or is given up: receipt, hook, `Closed`."""
-        if self._settled or self._ending is None or not self.started or not (self._closed or abandoned):
+        if self._settled or self._ending is None or not (self._closed or self._abandoned):
             return
         self._settled = True
-        upstream: Upstream = "abandoned" if abandoned else "closed"
+        upstream: Upstream = "closed" if self._closed else "abandoned"
         try:
             sent, chars, text = self._sent(self._ending)
             self.receipt = Receipt(self.turn.message_id, self.tokens, sent, self.acked, chars, upstream)
