@@ -4,6 +4,7 @@ A directive in an HTML comment directly above a block says what it is; `; ` sepa
 
     service: MODULE:ATTR RUNTIME   a ChatService: saved as MODULE.py, served, asked
     server [: FILE [MOUNT]]        prints `listening on …` and answers; a Python one is saved as FILE
+    hypercorn                      a shell command that runs hypercorn; the test adds a free port
     transcript [: QUERY]           `>` lines are sent to a server, `<` lines must come; QUERY: lang=…, subprotocol=…
     output                         what the block before prints
     needs: PACKAGE                 skipped without it
@@ -146,15 +147,20 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PATH": path, "PYTHONUTF8": "1", **more}
 
 
+OURS = re.compile(r"listening on http(://127\.0\.0\.1:\d+)\n")
+HYPERCORNS = re.compile(r".*Running on http(://127\.0\.0\.1:\d+) .*\n")
+
+
 @contextmanager
-def serving(command: list[str], folder: Path) -> Iterator[str]:
+def serving(command: list[str], folder: Path, announcement: re.Pattern[str] = OURS) -> Iterator[str]:
     """Run a server on a free port; yields its ws:// address. It must announce itself, and end well on SIGTERM."""
+    aside = subprocess.DEVNULL if announcement is OURS else subprocess.STDOUT
     with subprocess.Popen(
-        command, cwd=folder, env=environment(PORT="0"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, cwd=folder, env=environment(PORT="0"), stdout=subprocess.PIPE, stderr=aside, text=True
     ) as process:
         try:
             assert process.stdout
-            announced = re.fullmatch(r"listening on http(://127\.0\.0\.1:\d+)\n", process.stdout.readline())
+            announced = announcement.fullmatch(process.stdout.readline())
             assert announced, "the server did not say where it listens"
             yield f"ws{announced[1]}"
         finally:
@@ -225,6 +231,10 @@ async def test_block(block: Block, request: pytest.FixtureRequest, workshop: Pat
             await ask(url)
     elif "server" in directives:
         await run_server(block, workshop)
+    elif "hypercorn" in directives:
+        command = ["bash", "-ec", f"{block.text.rstrip()} --bind 127.0.0.1:0"]
+        with serving(command, workshop, HYPERCORNS) as url:
+            await ask(url)
     elif "transcript" in directives:
         for listener in LISTENERS:
             with serve(workshop, "--service", "words:ChatService", "--listener", listener) as url:

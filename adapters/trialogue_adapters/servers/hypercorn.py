@@ -29,6 +29,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.handshake import WEBSOCKET_VERSION
 
 from trialogue_adapters.servers.asgi import TRANSPORT_EXTENSION, AsgiTransport, Receive, Send
+from trialogue_adapters.servers.guard import contained
 from trialogue_adapters.servers.handshake import Rejected, is_key
 from trialogue_adapters.servers.sink import Sink, Stalled, framed
 
@@ -49,15 +50,8 @@ class GuardedTCPServer(TCPServer):
         stream: Any = self.stream
         if isinstance(stream, trio.SocketStream):
             self.sink = Sink(stream, STALL_SECONDS)
-        try:
+        with contained():
             await super().run()
-        except Exception as error:  # noqa: BLE001 - the guard: nothing that one client sends may reach another
-            logger.info("a connection failed: %r", error)
-        except BaseExceptionGroup as group:
-            _, others = group.split(Exception)
-            if others is not None:
-                raise others from None
-            logger.info("a connection failed: %r", group)
 
     async def protocol_send(self, event: ServerEvent) -> None:
         if not isinstance(event, RawData):

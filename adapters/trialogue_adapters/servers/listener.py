@@ -23,6 +23,7 @@ from wsproto.utilities import RemoteProtocolError
 
 from trialogue import Connection, Disconnected
 from trialogue_adapters.servers.asgi import App
+from trialogue_adapters.servers.guard import contained
 from trialogue_adapters.servers.handshake import PATH, Rejected, Welcome, is_key, read_handshake
 from trialogue_adapters.servers.sink import Sink, Stalled, framed
 
@@ -76,16 +77,10 @@ class GuardedServer(WebSocketServer):
     """The listener. One connection's end, however it comes, is no other connection's business."""
 
     async def _handle_connection(self, stream: trio.abc.Stream) -> None:
+        assert isinstance(stream, trio.SocketStream)
         try:
-            assert isinstance(stream, trio.SocketStream)
-            await self._serve_connection(stream)
-        except Exception as error:  # noqa: BLE001 - the guard: nothing that one client sends may reach another
-            logger.info("a connection failed: %r", error)
-        except BaseExceptionGroup as group:
-            _, others = group.split(Exception)
-            if others is not None:
-                raise others from None
-            logger.info("a connection failed: %r", group)
+            with contained():
+                await self._serve_connection(stream)
         finally:
             await trio.aclose_forcefully(stream)
 
