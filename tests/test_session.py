@@ -285,6 +285,18 @@ async def test_a_pipeline_that_is_silent_for_too_long(
         assert it.service.closed == ["a"]
 
 
+async def test_patience_between_tokens_does_not_depend_on_other_timeouts(autojump_clock: MockClock) -> None:
+    async with bench(first_token_timeout=7, token_timeout=20) as it:
+        client = await it.connect(dialect="seed")
+        await it.ask(client, "a")
+        await trio.sleep(4.9)
+        it.service.emit("a", "x")
+        await trio.sleep(19.9)
+        assert not client.told("stream_error")
+        await trio.sleep(20 / LOOKS + 0.2)
+        assert client.told("stream_error")[0]["error_code"] == "RAG-003"
+
+
 async def test_a_turn_that_takes_too_long_in_all(autojump_clock: MockClock) -> None:
     async with bench() as it:
         client = await it.connect(dialect="seed")

@@ -349,7 +349,8 @@ class Generation:
         elif limits.first_token_timeout and not self.tokens and elapsed >= limits.first_token_timeout:
             self._give_up("RAG-002")
         else:
-            ahead = [limit - elapsed for limit in (limits.turn_timeout, limits.first_token_timeout) if limit > elapsed]
+            first = 0.0 if self.tokens else limits.first_token_timeout
+            ahead = [limit - elapsed for limit in (limits.turn_timeout, first) if limit > elapsed]
             step = limits.token_timeout / LOOKS or inf
             self._set_alarm(trio.current_time() + min(*ahead, step, inf), self._look)
 
