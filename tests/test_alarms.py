@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import trio
 from trio.testing import MockClock
 
@@ -45,3 +47,23 @@ async def test_an_alarm_that_raises_stops_no_other(autojump_clock: MockClock) ->
         await trio.sleep(2)
         nursery.cancel_scope.cancel()
     assert called == [2]
+
+
+async def test_an_alarm_for_never_costs_nothing_and_one_that_sets_itself_for_now_does_not_spin(
+    autojump_clock: MockClock,
+) -> None:
+    alarms, called = Alarms(), []
+    alarms.set(inf, lambda: called.append(0))
+    assert repr(alarms) == "<Alarms 0 set>"
+
+    def again() -> None:
+        called.append(trio.current_time())
+        if len(called) < 5:
+            alarms.set(trio.current_time(), again)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(alarms.run)
+        alarms.set(1.0, again)
+        await trio.sleep(2)
+        nursery.cancel_scope.cancel()
+    assert called == [1.0] * 5

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from support.memory import Attentive, Scripted, bench, settle
-from trialogue import Connection, Handshake, Hub, Limits, dialect_for
+from trialogue import Connection, Ending, Handshake, Hub, Limits, dialect_for
 from trialogue.core.machine import Cancel
 from trialogue.generation import Generation
 from trialogue.log import MemoryLog
@@ -110,6 +110,29 @@ async def test_a_crash_waits_for_an_upstream_that_refuses(autojump_clock: MockCl
         assert list(it.service.turns) == ["a"]
         await trio.sleep(0.3)
         assert list(it.service.turns) == ["a", "b"]
+
+
+async def test_a_crash_does_not_change_how_an_earlier_turn_ended(autojump_clock: MockClock) -> None:
+    async with bench(Attentive(closes_after=0.1)) as it:
+        client = await it.connect()
+        await it.ask(client, "a")
+        await it.ask(client, "b", on_busy="rollback")
+        it.hub.sessions["", "s"].tell(Crash(RuntimeError("planted")))
+        await trio.sleep(1)
+        assert it.service.heard[0][0].ending is Ending.RETRACTED
+
+
+async def test_a_session_that_cannot_be_given_up_lets_its_connections_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bench() as it:
+        client, other = await it.connect(), await it.connect("t")
+        await it.ask(client, "a")
+        monkeypatch.setattr(Session, "_unended", lambda self: 1 / 0)
+        it.hub.sessions["", "s"].tell(Crash(RuntimeError("planted")))
+        await settle()
+        assert client.closed is not None
+        assert client.closed[0] == 1011
+        assert it.hub.is_connected("t")
+        assert other.closed is None
 
 
 async def test_the_message_whose_handling_crashed_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from trialogue.core.events import Ended, Event, Started, Tokens
+from trialogue.core.events import Ended, Event, Sources, Started, Tokens, UserMessage
+from trialogue.core.machine import Policy
 from trialogue.log import Follower, Gap, MemoryLog, Position
 
 
@@ -156,6 +157,23 @@ async def test_the_fastest_reader_sets_the_pace() -> None:
         assert nursery.child_tasks
         fast.take(15)
     assert log.has_room(10)
+
+
+async def test_a_newcomer_at_the_end_makes_room() -> None:
+    log = MemoryLog(1, 10_000)
+    log.follow(0, lambda fresh: False)
+    log.extend([Tokens("m", 0, ["x"] * 20)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.room, 10)
+        await trio.testing.wait_all_tasks_blocked()
+        log.follow(log.end, lambda fresh: False)
+
+
+def test_what_clients_and_pipelines_put_into_events_counts() -> None:
+    log = MemoryLog(1, 10_000)
+    log.extend([UserMessage("m", "x" * 1_000, Policy.INTERRUPT, {"k": "y" * 1_000})])
+    log.extend([Sources("m", [{"content": "z" * 1_000}])])
+    assert log.size > 3_000
 
 
 async def test_nobody_waits_for_readers_that_have_left() -> None:

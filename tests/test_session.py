@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from support.memory import Attentive, Scripted, bench, settle
-from trialogue import Done, Ending, Failure, Fault, Metadata, Position, Progress
+from trialogue import Done, Emit, Ending, Failure, Fault, Metadata, Position, Progress, Turn, TurnReceipt
 from trialogue.core.machine import Closed
 from trialogue.generation import LOOKS
 
@@ -637,3 +637,87 @@ async def test_reprs_say_where_things_stand(autojump_clock: MockClock) -> None:
         assert repr(session) == "<Session 's' 1 connections, running 'a', 0 queued>"
         assert repr(session.generations["a"]) == "<Generation 'a' open, 0 tokens>"
         assert repr(it.hub) == "<Hub open, 1 sessions, 1 connections>"
+
+
+# ── What careful services and odd orders do ──────────────────────────────────────────────────────────────────────
+
+
+async def test_a_cancelled_that_somebody_kept_and_raises_again_is_its_turns_failure(autojump_clock: MockClock) -> None:
+    class Keeping(Scripted):
+        kept: BaseException | None = None
+
+        async def run(self, turn: Turn, session_id: str, emit: Emit) -> None:
+            if self.kept:
+                raise self.kept
+            try:
+                await super().run(turn, session_id, emit)
+            except trio.Cancelled as cancelled:
+                self.kept = cancelled
+                raise
+
+    async with bench(Keeping()) as it:
+        client, bystander = await it.connect(), await it.connect("t")
+        await it.ask(client, "a")
+        client.say(type="cancel")
+        await settle()
+        await it.ask(client, "b")
+        assert client.told("stream_error")[0]["error_code"] == "RAG-001"
+        bystander.say(type="ping")
+        await settle()
+        assert bystander.told("pong")
+
+
+async def test_a_shielded_hook_does_not_hold_the_slot(autojump_clock: MockClock) -> None:
+    class Careful(Attentive):
+        async def ended(self, receipt: TurnReceipt, text: str) -> None:
+            with trio.CancelScope(shield=True):
+                await super().ended(receipt, text)
+
+    async with bench(Careful(takes=60)) as it:
+        client = await it.connect()
+        await it.ask(client, "a")
+        it.service.done("a")
+        await it.ask(client, "b")
+        await trio.sleep(5.1)
+        assert list(it.service.turns) == ["a", "b"]
+
+
+async def test_asking_often_for_an_old_turn_brings_it_once_and_never_into_a_running_one() -> None:
+    async with bench() as it:
+        first = await it.connect()
+        await it.ask(first, "z")
+        it.service.done("z")
+        await it.ask(first, "a")
+        await it.ask(first, "q", on_busy="enqueue")
+        late = await it.connect(dialect="seed")
+        for _ in range(20):
+            await it.ask(late, "z")
+        first.say(type="cancel", message_id="q")
+        await settle()
+        assert "z" not in [frame["message_id"] for frame in late.frames]
+        it.service.done("a")
+        await settle()
+        assert [frame["message_id"] for frame in late.told("stream_start")] == ["a", "z"]
+
+
+async def test_a_queued_question_comes_once() -> None:
+    async with bench() as it:
+        first = await it.connect()
+        await it.ask(first, "a")
+        await it.ask(first, "q", on_busy="enqueue")
+        late = await it.connect()
+        assert sorted(frame["message_id"] for frame in late.told("user_message")) == ["a", "q"]
+
+
+async def test_every_id_that_is_remembered_is_answered() -> None:
+    async with bench(remembered_ids=4) as it:
+        first = await it.connect()
+        for n in range(200):
+            await it.ask(first, f"m{n}")
+        late = await it.connect(dialect="seed")
+        it.service.done("m199")
+        await settle()
+        for name in list(it.hub.sessions["", "s"].state.ledger)[:-1]:
+            before = len(late.frames)
+            await it.ask(late, name)
+            assert len(late.frames) > before

@@ -49,7 +49,7 @@ class PrometheusMeter:
         gauges = {
             "trialogue_connections": ("Open connections.", lambda: hub.connections),
             "trialogue_sessions": ("Sessions.", lambda: len(hub.sessions)),
-            "trialogue_generations_open": ("Generations.", lambda: hub.census.open - hub.census.abandoned),
+            "trialogue_generations_open": ("Generations.", lambda: hub.census.working),
             "trialogue_upstreams_abandoned_open": ("Abandoned, not closed.", lambda: hub.census.abandoned),
         }
         for name, (text, read) in gauges.items():

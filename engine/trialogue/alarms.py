@@ -46,8 +46,10 @@ class Alarms:
         return f"<Alarms {len(self._heap)} set>"
 
     def set(self, when: float, call: Callable[[], None]) -> Alarm:
-        """Call `call` at the time `when` of Trio's clock (seconds); one in the past is called at once."""
+        """Call `call` at the time `when` of Trio's clock (seconds); in the past is at once, `inf` is never."""
         alarm = Alarm(call)
+        if when == inf:
+            return alarm
         heapq.heappush(self._heap, (when, next(self._numbers), alarm))
         if when < self._next:
             self._earlier.set()
@@ -61,8 +63,11 @@ class Alarms:
             with trio.move_on_at(self._next):
                 await self._earlier.wait()
             now = trio.current_time()
+            due: list[Alarm] = []
             while self._heap and self._heap[0][0] <= now:
-                self._call(heapq.heappop(self._heap)[2])
+                due.append(heapq.heappop(self._heap)[2])
+            for alarm in due:  # one that sets itself again, for now, waits for the next round
+                self._call(alarm)
 
     def _call(self, alarm: Alarm) -> None:
         call = alarm.call

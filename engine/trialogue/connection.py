@@ -61,8 +61,8 @@ class Transport(Protocol):
     def write(self, frames: Sequence[bytes]) -> bool:
         """Take text frames; never blocks, never raises. False: it is full (these are taken), `drain` before more."""
 
-    async def drain(self) -> None:
-        """Wait until there is room again. Raises Disconnected."""
+    async def drain(self) -> bool:
+        """Wait until some of what was taken has left. True: there is room again. Raises Disconnected."""
 
     async def close(self, code: int, reason: str) -> None:
         """Send what was taken and a close frame, as far as the peer takes it. Never raises; bounded in time."""
@@ -90,7 +90,7 @@ class Connection:
         "_dismissal",
         "_filled",
         "_follower",
-        "_frames",
+        "_frame_rate",
         "_full",
         "_handshake",
         "_hub",
@@ -99,7 +99,7 @@ class Connection:
         "_replies",
         "_session",
         "_transport",
-        "_turns",
+        "_turn_rate",
         "number",
         "start",
     )
@@ -120,8 +120,8 @@ class Connection:
         self._filled: trio.Event | None = None  # set for the writer, once there is one
         self._dismissal: tuple[CloseCode, str] | None = None
         now = trio.current_time()
-        self._frames = TokenBucket(self._limits.messages_per_minute, now)
-        self._turns = TokenBucket(self._limits.turns_per_minute, now)
+        self._frame_rate = TokenBucket(self._limits.messages_per_minute, now)
+        self._turn_rate = TokenBucket(self._limits.turns_per_minute, now)
 
     def __repr__(self) -> str:
         return f"<Connection {self.number} to {self._handshake.session_id!r}, {self._dialect.name}>"
@@ -165,7 +165,7 @@ class Connection:
             )
         )
         if resumed in ("attached", "gap") and self._dialect.name != "seed":
-            for question in session.unanswered():
+            for question in session.unanswered(self.start):
                 self._transmit(question)
         self._catch_up()
 
@@ -252,16 +252,16 @@ class Connection:
             assert self._filled is not None
             await self._filled.wait()
             self._filled = trio.Event()
-            with trio.move_on_after(self._limits.stall_timeout) as patience:
-                try:
-                    await self._transport.drain()
-                except Disconnected:
-                    return  # the reader hears of it, and knows the code
-            self._full = False
-            if patience.cancelled_caught:
-                self.dismiss(CloseCode.TOO_SLOW, "too slow")
-            else:
-                self._resume()
+            while self._full:
+                with trio.move_on_after(self._limits.stall_timeout) as patience:
+                    try:
+                        self._full = not await self._transport.drain()
+                    except Disconnected:
+                        return  # the reader hears of it, and knows the code
+                if patience.cancelled_caught:
+                    self._full = False
+                    self.dismiss(CloseCode.TOO_SLOW, "too slow")
+            self._resume()
             if self._dismissal and not self._full:
                 self._nursery.cancel_scope.cancel()
 
@@ -284,8 +284,11 @@ class Connection:
                 self.dismiss(CloseCode.BINARY, "binary frames are not understood")
             elif self._too_big(message):
                 self.dismiss(CloseCode.TOO_BIG, f"more than {self._limits.max_frame_bytes} bytes")
-            else:
+            elif self._dismissal is None:
                 self._obey(message)
+            # With the one in `receive`, a second checkpoint: the session has acted on this frame before the next is
+            # read, so a client is answered in the order in which it asked, and its pong comes after its refusal.
+            await trio.lowlevel.checkpoint()
 
     def _too_big(self, message: str) -> bool:
         limit = self._limits.max_frame_bytes
@@ -294,8 +297,8 @@ class Connection:
     def _obey(self, message: str) -> None:
         command = parse(message)
         message_id = getattr(command, "message_id", None) or "unknown"
-        if not self._frames.take(trio.current_time()):
-            self._refuse(message_id, Fault("WS-005"), self._frames.wait_ms())
+        if not self._frame_rate.take(trio.current_time()):
+            self._refuse(message_id, Fault("WS-005"), self._frame_rate.wait_ms())
         elif isinstance(command, Invalid):
             self._refuse(message_id, Fault("WS-001", command.describe(self._dialect.lang)))
         elif command.session_id is not None and not self._session.owns(command.session_id):
@@ -325,8 +328,8 @@ class Connection:
         fault = None if known else self._hub.refusal()
         if fault:
             self._refuse(message.message_id, fault)
-        elif not known and not self._turns.take(trio.current_time()):
-            self._refuse(message.message_id, Fault("WS-005"), self._turns.wait_ms())
+        elif not known and not self._turn_rate.take(trio.current_time()):
+            self._refuse(message.message_id, Fault("WS-005"), self._turn_rate.wait_ms())
         else:
             policy = message.on_busy or self._handshake.default_policy
             turn = Turn(message.message_id, message.content, policy, message.options or {})

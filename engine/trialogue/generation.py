@@ -51,6 +51,11 @@ class Census:
     open: int = 0
     abandoned: int = 0
 
+    @property
+    def working(self) -> int:
+        """Generations that somebody waits for."""
+        return self.open - self.abandoned
+
 
 @dataclass(frozen=True, slots=True)
 class Commons:
@@ -77,10 +82,14 @@ def filled(source: Any) -> Source:
 
 
 def _is_trios(error: BaseException) -> bool:
-    """Is it, or does it hold, something that Trio must see: its cancellation, or the user's Ctrl-C?"""
+    """Is it, or does it hold, something that Trio must see: our cancellation, or the user's Ctrl-C?
+
+    A Cancelled that somebody has kept and raises again is nobody's: let through, it would end the hub.
+    """
+    ours = (KeyboardInterrupt, trio.Cancelled) if trio.current_effective_deadline() == -inf else KeyboardInterrupt
     if isinstance(error, BaseExceptionGroup):
-        return error.subgroup((trio.Cancelled, KeyboardInterrupt)) is not None
-    return isinstance(error, trio.Cancelled | KeyboardInterrupt)
+        return error.subgroup(ours) is not None
+    return isinstance(error, ours)
 
 
 class Generation:
@@ -101,6 +110,7 @@ class Generation:
         "_confirm",
         "_crash",
         "_ending",
+        "_finished",
         "_first_offset",
         "_holding",
         "_late_tokens",
@@ -167,6 +177,7 @@ class Generation:
         self._closed = False
         self._abandoned = False
         self._settled = False
+        self._finished = False
         self._alarm: Alarm | None = None
 
     def __repr__(self) -> str:
@@ -199,8 +210,9 @@ class Generation:
 
     def ended(self, ending: Ending) -> None:
         """The turn's end is in the log. Only the session decides which it is, so the receipt waits for this."""
-        self._ending = ending
-        self._settle()
+        if self._ending is None:
+            self._ending = ending
+            self._settle()
 
     def ack(self, index: int) -> None:
         """A client has shown tokens up to `index`; more than were made is a lie, and clamped."""
@@ -337,22 +349,21 @@ class Generation:
         """
         if self.fenced or self._closed:
             return
-        limits, elapsed = self._limits, trio.current_time() - self._started_at
+        limits, now = self._limits, trio.current_time()
         if self.tokens > self._seen or self._holding:
             self._seen, self._looks = self.tokens, 0
         elif self.tokens:
             self._looks += 1
-        if limits.turn_timeout and elapsed >= limits.turn_timeout:
+        if limits.turn_timeout and now >= self._started_at + limits.turn_timeout:
             self._give_up("RAG-004")
         elif limits.token_timeout and self._looks >= LOOKS:
             self._give_up("RAG-003")
-        elif limits.first_token_timeout and not self.tokens and elapsed >= limits.first_token_timeout:
+        elif limits.first_token_timeout and not self.tokens and now >= self._started_at + limits.first_token_timeout:
             self._give_up("RAG-002")
         else:
             first = 0.0 if self.tokens else limits.first_token_timeout
-            ahead = [limit - elapsed for limit in (limits.turn_timeout, first) if limit > elapsed]
-            step = limits.token_timeout / LOOKS or inf
-            self._set_alarm(trio.current_time() + min(*ahead, step, inf), self._look)
+            deadlines = [self._started_at + limit for limit in (limits.turn_timeout, first) if limit]
+            self._set_alarm(min(*deadlines, now + (limits.token_timeout / LOOKS or inf), inf), self._look)
 
     def _give_up(self, code: str) -> None:
         self._fail(Fault(code))
@@ -398,7 +409,7 @@ class Generation:
         commons.census.open -= 1
         if self._abandoned:
             commons.census.abandoned -= 1
-        if self._alarm:
+        if self._alarm and not self._settled:
             self._alarm.cancel()
         if self._stopped_at is not None:
             commons.meter.upstream_closed(trio.current_time() - self._stopped_at)
@@ -419,12 +430,14 @@ class Generation:
             if hook:
                 told = TurnReceipt.of(self.receipt, self.session_id, self._ending)
                 self._commons.nursery.start_soon(self._tell_service, hook, told, text)
+                self._set_alarm(trio.current_time() + self._limits.hook_timeout, self._finish)
                 return
         except Exception as error:  # noqa: BLE001 - a bug of ours: the session's supervisor decides
             self._crash(error)
-        self._tell(Closed(self.turn.message_id, upstream))
+        self._finish()
 
     async def _tell_service(self, hook: EndedHook, receipt: TurnReceipt, text: str) -> None:
+        """Tell it how the turn ended. The session waits for that, but not for longer than the hook's timeout."""
         try:
             with trio.move_on_after(self._limits.hook_timeout) as patience:
                 await hook(receipt, text)
@@ -434,7 +447,13 @@ class Generation:
             if _is_trios(error):
                 raise
             logger.warning("turn %s: the service's `ended` hook raised %r", receipt.message_id, error)
-        self._tell(Closed(receipt.message_id, receipt.upstream))
+        self._finish()
+
+    def _finish(self) -> None:
+        """The slot is free: told once, by the hook's end or by the end of patience with it."""
+        if not self._finished:
+            self._finished = True
+            self._tell(Closed(self.turn.message_id, "closed" if self._closed else "abandoned"))
 
     def _sent(self, ending: Ending) -> tuple[int, int, str]:
         """Tokens that at least one connection was handed, their characters, and the answer as the user has it.

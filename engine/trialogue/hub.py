@@ -120,7 +120,7 @@ class Hub:
             return Fault("WS-002")
         if limits.max_abandoned and census.abandoned >= limits.max_abandoned:
             return Fault("WS-010")
-        if limits.max_generations and census.open - census.abandoned >= limits.max_generations:
+        if limits.max_generations and census.working >= limits.max_generations:
             return Fault("WS-010")
         return None
 

@@ -13,7 +13,8 @@ from typing import NamedTuple, Protocol
 
 import trio
 
-from trialogue.core.events import Event, Tokens
+from trialogue.core.dialects import dump
+from trialogue.core.events import Ended, Event, Sources, Status, Tokens, UserMessage
 
 Entry = tuple[int, Event]
 """An event with its offset (of a `Tokens`: its first token's)."""
@@ -23,7 +24,7 @@ Poke = Callable[[Sequence[Entry]], bool]
 else with none (`take` tells what it lacks). Must neither block nor raise."""
 
 EVENT_BYTES = 256
-"""What an event counts for in a log's size: an estimate of the object itself."""
+"""What an event counts for in a log's size beside what it carries: an estimate of the object itself."""
 
 TOKEN_BYTES = 64
 """What a token counts for beside its text."""
@@ -65,7 +66,7 @@ class Log(Protocol):
 
     epoch: int
     floor: int | None
-    """The first offset that must not be trimmed (the oldest unfinished turn's), None if all may be."""
+    """The first offset that must not be trimmed (the oldest unsettled turn's), None if all may be."""
 
     @property
     def start(self) -> int: ...
@@ -160,6 +161,17 @@ class _Run:
         return self.offset + skip, Tokens(event.message_id, event.index + skip, texts)
 
 
+def _size(event: Event) -> int:
+    """About how many bytes an event other than tokens takes: what clients and pipelines put into it counts too."""
+    match event:
+        case UserMessage(content=content, options=options):
+            return EVENT_BYTES + len(content) + (len(dump(options)) if options else 0)
+        case Sources(sources=carried) | Status(extra=carried) | Ended(meta=carried):
+            return EVENT_BYTES + (len(dump(carried)) if carried else 0)
+        case _:
+            return EVENT_BYTES
+
+
 class MemoryLog:
     """A log in this process: commits at once, keeps about `keep_bytes` of what is not pinned by `floor`."""
 
@@ -225,7 +237,7 @@ class MemoryLog:
             if isinstance(event, Tokens):
                 self._keep_tokens(event, sum(map(len, event.texts)))
             else:
-                self._keep(_Run(self._end, event), EVENT_BYTES)
+                self._keep(_Run(self._end, event), _size(event))
         self._tell(first, entries)
         return first
 
@@ -281,6 +293,7 @@ class MemoryLog:
         follower = Follower(self, max(self._start, min(offset, self._end)), poke)
         self._followers = (*self._followers, follower)
         self._fastest = max(self._fastest, follower.position)
+        self._waiting.unpark_all()
         return follower
 
     def unfollow(self, follower: Follower) -> None:

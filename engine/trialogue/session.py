@@ -25,6 +25,7 @@ from trialogue.core.events import (
     Failed,
     Goaway,
     Presence,
+    Replay,
     Reply,
     Started,
     Status,
@@ -111,7 +112,7 @@ class Session:
         self._in_hand: Input | Crash | Wake | None = None
         self._began: dict[str, int] = {}  # unended turns: the offset of their stream_start
         self._pins: dict[str, int] = {}  # turns of which the log must keep everything: the offset of their message
-        self._past_turns: dict[str, PastTurn] = {}  # as many as ids are remembered
+        self._past_turns: dict[str, PastTurn] = {}  # of the ids that the ledger remembers
         self._repeats: list[Repeat] = []
         self._linger: Alarm | None = None
         self._expiry: Alarm | None = None
@@ -157,10 +158,11 @@ class Session:
         running = self.state.running
         return self._began.get(running.message_id, self.log.end) if running else self.log.end
 
-    def unanswered(self) -> list[UserMessage]:
-        """The questions of the running and the queued turns, for a connection that was not there when they came."""
+    def unanswered(self, before: int) -> list[UserMessage]:
+        """The running and the queued turns' questions, for a connection whose log begins (at `before`) after them."""
         turns = (*((self.state.running,) if self.state.running else ()), *self.state.queue)
-        return [UserMessage(turn.message_id, turn.content, turn.on_busy) for turn in turns]
+        asked = (turn for turn in turns if self._pins.get(turn.message_id, before) < before)
+        return [UserMessage(turn.message_id, turn.content, turn.on_busy) for turn in asked]
 
     def attach(self, client: Client) -> None:
         """A connection has come. The others hear of it."""
@@ -254,8 +256,9 @@ class Session:
                 case Stop(message_id):
                     self.generations[message_id].stop()
                 case End(message_id, outcome):
+                    begun = message_id in self._began
                     events.append(self._end(message_id, outcome))
-                    if self._repeats:
+                    if begun and self._repeats:
                         self._append(events)
                         self._send_repeats()
                 case Settle(message_id, _):
@@ -297,7 +300,7 @@ class Session:
     def _unpin(self, message_id: str) -> None:
         self._pins.pop(message_id, None)
         self.log.floor = min(self._pins.values(), default=None)
-        while len(self._past_turns) > self._commons.limits.remembered_ids:
+        while self._past_turns and next(iter(self._past_turns)) not in self.state.ledger:
             del self._past_turns[next(iter(self._past_turns))]
 
     # Effects.
@@ -352,7 +355,8 @@ class Session:
                 self._send(asker, CancelResult(message_id, outcome))
             case Repeat(asker, message_id):
                 self._send(asker, Duplicate(message_id))
-                self._repeats.append(effect)
+                if effect not in self._repeats:
+                    self._repeats.append(effect)
                 if self.state.idle:
                     self._send_repeats()
 
@@ -370,16 +374,15 @@ class Session:
                 continue  # it has gone; or the turn is still to come, and every event of it anyway
             if client.start < past.end:
                 continue  # it was attached: everything up to its position was sent to it
-            for reply in self._replay(repeat.message_id, past):
-                client.reply(reply)
+            client.reply(self._replay(repeat.message_id, past))
 
-    def _replay(self, message_id: str, past: PastTurn) -> list[Reply]:
+    def _replay(self, message_id: str, past: PastTurn) -> Replay:
         """An ended turn's events; its ending only, when they are trimmed."""
         try:
             entries = self.log.read(past.start, past.end)
         except Gap:
-            return [past.ending]
-        return [event for _, event in entries if event.message_id == message_id]
+            return Replay((past.ending,))
+        return Replay(tuple(event for _, event in entries if event.message_id == message_id))
 
     # Called by the hub.
 
@@ -419,11 +422,13 @@ class Session:
 
     def give_up(self) -> None:
         """It crashed too often: every unended turn gets its one ending, every connection is closed with 1011."""
-        self._fence_all()
-        for turn in self._unended()[0]:
-            self.log.extend([Failed(turn.message_id, Fault("WS-007"))])
-            self._commons.meter.ended(Ending.FAILED, "WS-007", 0, 0)
-        self.dismiss(CloseCode.CRASHED, "session crashed repeatedly")
+        try:
+            self._fence_all()
+            for turn in self._unended()[0]:
+                self.log.extend([Failed(turn.message_id, Fault("WS-007"))])
+                self._commons.meter.ended(Ending.FAILED, "WS-007", 0, 0)
+        finally:
+            self.dismiss(CloseCode.CRASHED, "session crashed repeatedly")
 
     def dismiss(self, code: CloseCode, reason: str, goaway: Goaway | None = None) -> None:
         for client in tuple(self.clients.values()):

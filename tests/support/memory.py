@@ -37,7 +37,7 @@ class MemoryTransport:
         self.closed: tuple[int, str] | None = None
         self._ended = False
         self._room = trio.Event()
-        self._send, self._receive = trio.open_memory_channel[str | bytes | int](100)
+        self._send, self._receive = trio.open_memory_channel[str | bytes | int](1000)
 
     async def receive(self) -> str | bytes:
         message = await self._receive.receive()
@@ -52,11 +52,12 @@ class MemoryTransport:
         self.frames += [json.loads(frame) for frame in frames]
         return not self.full
 
-    async def drain(self) -> None:
+    async def drain(self) -> bool:
         while self.full:
             await self._room.wait()
             if self._ended:
                 raise Disconnected(1006)
+        return True
 
     async def close(self, code: int, reason: str) -> None:
         self.closed = (int(code), reason)

@@ -59,9 +59,15 @@ class AsyncioThread:
             yield self
         finally:
             self.handover.release()
-            self.loop.call_soon_threadsafe(self._stop.set)
+            with suppress(RuntimeError):  # the loop is closed: the thread has died
+                self.loop.call_soon_threadsafe(self._stop.set)
             with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_SECONDS):
                 await self._over.wait()
+
+    async def watch(self) -> None:
+        """Raises RuntimeError when the loop has ended by itself: without it no turn can be answered."""
+        await self._over.wait()
+        raise RuntimeError("the service's event loop has ended: something in it called for the process's exit")
 
     def _main(self) -> None:
         async def main() -> None:
@@ -70,10 +76,15 @@ class AsyncioThread:
             self._token.run_sync_soon(self._ready.set)
             await self._stop.wait()
 
-        with asyncio.Runner(loop_factory=_new_loop) as runner:
-            runner.run(main())
-        with suppress(trio.RunFinishedError):  # it took longer than anybody waited
-            self._token.run_sync_soon(self._over.set)
+        try:
+            with asyncio.Runner(loop_factory=_new_loop) as runner:
+                runner.run(main())
+        except BaseException as error:
+            logger.exception("the service's event loop has ended", exc_info=error)
+        finally:
+            with suppress(trio.RunFinishedError):  # it took longer than anybody waited
+                self._token.run_sync_soon(self._over.set)
+                self._token.run_sync_soon(self._ready.set)
 
     async def call(self, function: Callable[..., Awaitable[T] | T], *args: Any) -> T:
         """Call (and await) something inside the loop. Cancelled: it is cancelled there, and not waited for."""

@@ -29,10 +29,14 @@ CLOSE_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class OpenService:
-    """A bridged service. `release` gives up waiting for upstreams that do not close: call it when leaving."""
+    """A bridged service. `release` gives up waiting for upstreams that do not close: call it when leaving.
+
+    `watch` lasts as long as the block, and raises when what the service runs on has died.
+    """
 
     service: Service
     release: Callable[[], None]
+    watch: Callable[[], Awaitable[None]] = trio.sleep_forever
 
 
 @asynccontextmanager
@@ -53,7 +57,7 @@ async def open_service(source: Any, runtime: Runtime = "asyncio") -> AsyncGenera
             async with AsyncioThread.open() as thread:
                 made = await thread.call(source) if is_factory(source) else source
                 try:
-                    yield OpenService(asyncio_service(thread, made), thread.handover.release)
+                    yield OpenService(asyncio_service(thread, made), thread.handover.release, thread.watch)
                 finally:
                     await _close(source, made, thread.call)
         case "trio":

@@ -90,9 +90,13 @@ async def _pump(stream: AsyncIterator[Any], emit: Emit) -> None:
                     has_room = emit(batch)
                     batch = []
                 item = await _go_on(upcoming, trap)
+            batch.append(translate(item))
         except StopAsyncIteration:
             break
-        batch.append(translate(item))
+        except Exception:
+            if batch:
+                emit(batch)  # what came before it, came
+            raise
         if len(batch) >= BATCH or not has_room:
             has_room = emit(batch)
             batch = []

@@ -32,6 +32,9 @@ TRANSPORT_EXTENSION = "trialogue.transport"
 
 CLOSE_SECONDS = 5.0
 
+FRAMES_PER_DRAIN = 16
+"""Frames that a stalled peer may hold up together: what the connection's patience is measured over."""
+
 PAGE_HEADERS: Sequence[tuple[bytes, bytes]] = (
     (b"content-security-policy", web.CONTENT_SECURITY_POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -69,10 +72,11 @@ class AsgiTransport:
         self._parked += frames
         return False
 
-    async def drain(self) -> None:
-        frames, self._parked = self._parked, []
+    async def drain(self) -> bool:
+        frames, self._parked = self._parked[:FRAMES_PER_DRAIN], self._parked[FRAMES_PER_DRAIN:]
         for frame in frames:
             await self._send({"type": "websocket.send", "text": frame.decode()})
+        return not self._parked
 
     async def close(self, code: int, reason: str) -> None:
         if self._gone:
@@ -80,7 +84,8 @@ class AsgiTransport:
         self._gone = True
         with trio.move_on_after(CLOSE_SECONDS):
             try:
-                await self.drain()
+                while not await self.drain():
+                    pass
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})
             except Exception as error:  # noqa: BLE001 - servers differ in what they raise for a peer that has gone
                 logger.debug("closing a connection: %r", error)
@@ -130,7 +135,8 @@ class App:
         try:
             await self._serve_pending(None)
         except Exception:
-            logger.exception("the chat service cannot be opened")
+            self._pending = self.hub.service = None
+            logger.exception("the chat service cannot be opened, or has died")
 
     async def _serve_pending(self, opened: trio.Event | None) -> None:
         assert self._pending
@@ -139,7 +145,7 @@ class App:
             self._release = bridged.release
             if opened is not None:
                 opened.set()
-            await trio.sleep_forever()
+            await bridged.watch()
 
     # Its life.
 
@@ -183,9 +189,17 @@ class App:
             await send({"type": "lifespan.startup.complete"})
             await receive()
         else:
-            async with self.lifespan():
-                await send({"type": "lifespan.startup.complete"})
-                await receive()
+            started = False
+            try:
+                async with self.lifespan():
+                    await send({"type": "lifespan.startup.complete"})
+                    started = True
+                    await receive()
+            except Exception as error:
+                if started:
+                    raise
+                await fail_startup(send, error)
+                return
         await send({"type": "lifespan.shutdown.complete"})
 
     # WebSocket.
@@ -239,7 +253,7 @@ class App:
                         "status": "ready" if hub.ready else "not ready",
                         "sessions": len(hub.sessions),
                         "connections": hub.connections,
-                        "generations": hub.census.open - hub.census.abandoned,
+                        "generations": hub.census.working,
                         "abandoned": hub.census.abandoned,
                     }
                 )
@@ -265,6 +279,14 @@ class App:
 def create_app(service: Any = None, **options: Any) -> App:
     """Make the application. `options` are `App`'s. Mount it, or hand it to a server: `hypercorn -k trio …`."""
     return App(service, **options)
+
+
+async def fail_startup(send: Send, error: BaseException) -> None:
+    """Say why the lifespan cannot start: a server that only saw an exception would go on without it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    logger.error("cannot start", exc_info=error)
+    await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
 
 
 def _path(scope: Scope) -> str:
@@ -305,7 +327,14 @@ class ConfiguredApp:
             from trialogue_adapters.deployment import make_app
             from trialogue_adapters.settings import Settings
 
-            self._app = make_app(Settings())
+            try:
+                self._app = make_app(Settings())
+            except Exception as error:
+                if scope["type"] != "lifespan":
+                    raise
+                await receive()
+                await fail_startup(send, error)
+                return
         await self._app(scope, receive, send)
 
 

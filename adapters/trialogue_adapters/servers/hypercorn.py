@@ -28,6 +28,7 @@ from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.handshake import WEBSOCKET_VERSION
 
+from trialogue import Limits
 from trialogue_adapters.servers.asgi import TRANSPORT_EXTENSION, AsgiTransport, Receive, Send
 from trialogue_adapters.servers.guard import contained
 from trialogue_adapters.servers.handshake import Rejected, is_key
@@ -35,9 +36,11 @@ from trialogue_adapters.servers.sink import Sink, Stalled, framed
 
 logger = logging.getLogger(__name__)
 
-STALL_SECONDS = 10.0
+STALL_SECONDS = Limits().stall_timeout
 """How long a peer may take no byte before its connection is given up."""
-MAX_MESSAGE_BYTES = 64 * 1024
+MAX_MESSAGE_BYTES = Limits().max_frame_bytes
+LINGER_SECONDS = 2.0
+"""How long a peer that was told 1009 may take to answer with a close of its own."""
 REFUSALS = {400: "this is not a WebSocket handshake", 403: "refused", 404: "not found"}
 
 
@@ -186,6 +189,7 @@ class GuardedWSStream(WSStream):
             self.state = ASGIWebsocketState.CLOSED
             self._parts.clear()
             await self._send_wsproto_event(CloseConnection(code=1009, reason=f"more than {MAX_MESSAGE_BYTES} bytes"))
+            self.task_group.spawn(self._leave)
             return False
         self._parts.append(event.data)
         if event.message_finished:
@@ -197,6 +201,11 @@ class GuardedWSStream(WSStream):
                 {"type": "websocket.receive", "text": text, "bytes": None if text is not None else whole}
             )
         return True
+
+    async def _leave(self) -> None:
+        """Give the peer a moment to read our close frame; one that only goes on sending is not waited for."""
+        await self.context.sleep(LINGER_SECONDS)
+        await self.send(StreamClosed(stream_id=self.stream_id))
 
 
 class DirectTransport(AsgiTransport):
@@ -212,11 +221,8 @@ class DirectTransport(AsgiTransport):
     def write(self, frames: Sequence[bytes]) -> bool:
         return self._stream.closing or self._gone or self._sink.put(framed(frames))
 
-    async def drain(self) -> None:
-        try:
-            await self._sink.flush()
-        except Stalled:
-            await trio.sleep_forever()  # the connection's own patience ends at the same time, and has the code
+    async def drain(self) -> bool:
+        return await self._sink.drain()
 
 
 @contextmanager

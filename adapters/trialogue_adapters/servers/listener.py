@@ -21,7 +21,7 @@ from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
-from trialogue import Connection, Disconnected
+from trialogue import Connection, Disconnected, Limits
 from trialogue_adapters.servers.asgi import App
 from trialogue_adapters.servers.guard import contained
 from trialogue_adapters.servers.handshake import PATH, Rejected, Welcome, is_key, read_handshake
@@ -29,12 +29,12 @@ from trialogue_adapters.servers.sink import Sink, Stalled, framed
 
 logger = logging.getLogger(__name__)
 
-STALL_SECONDS = 10.0
+STALL_SECONDS = Limits().stall_timeout
 HANDSHAKE_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 RECEIVE_BYTES = 4096
 MAX_HEAD_BYTES = 16 * 1024
-MAX_MESSAGE_BYTES = 64 * 1024
+MAX_MESSAGE_BYTES = Limits().max_frame_bytes
 
 
 class GuardedConnection(WebSocketConnection):
@@ -178,11 +178,8 @@ class ListenerTransport:
     def write(self, frames: Sequence[bytes]) -> bool:
         return self._connection.closed is not None or self._connection.sink.put(framed(frames))
 
-    async def drain(self) -> None:
-        try:
-            await self._connection.sink.flush()
-        except Stalled:
-            await trio.sleep_forever()  # the connection's own patience ends at the same time, and has the code
+    async def drain(self) -> bool:
+        return await self._connection.sink.drain()
 
     async def close(self, code: int, reason: str) -> None:
         with trio.move_on_after(CLOSE_SECONDS):

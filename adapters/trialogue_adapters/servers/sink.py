@@ -86,26 +86,33 @@ class Sink:
         self._backlog = b""
         self._send = _refuse
 
+    async def drain(self) -> bool:
+        """Wait until some of what waits has left. True: nothing waits any more. No patience of its own.
+
+        Cancelled: what is left goes out before anything else, with the next `drain`.
+        """
+        if self._backlog:
+            if self._turn is None:
+                self._turn = trio.Lock()
+            async with self._turn:
+                try:
+                    await trio.lowlevel.wait_writable(self._socket)
+                except (OSError, trio.ClosedResourceError):
+                    self._break()
+                waiting, self._backlog = self._backlog, b""
+                if waiting:
+                    self.put(waiting)  # nobody runs in between: what is left stays in front
+        return not self._backlog
+
     async def flush(self) -> None:
-        """Until nothing waits. Cancelled: what is left goes out before anything else, with the next `flush`.
+        """Until nothing waits. Cancelled: as `drain`.
 
         Raises:
             Stalled: no byte was taken for the stall timeout; the stream is of no more use.
         """
-        if not self._backlog:
-            return
-        if self._turn is None:
-            self._turn = trio.Lock()
-        async with self._turn:
-            while self._backlog:
-                with trio.move_on_after(self._stall_timeout) as patience:
-                    try:
-                        await trio.lowlevel.wait_writable(self._socket)
-                    except (OSError, trio.ClosedResourceError):
-                        self._break()
-                        return
-                if patience.cancelled_caught:
-                    self._break()
-                    raise Stalled
-                waiting, self._backlog = self._backlog, b""
-                self.put(waiting)  # nobody runs in between: what is left stays in front
+        while self._backlog:
+            with trio.move_on_after(self._stall_timeout) as patience:
+                await self.drain()
+            if patience.cancelled_caught:
+                self._break()
+                raise Stalled

@@ -27,6 +27,7 @@ from trialogue.core.events import (
     Presence,
     Ready,
     Receipt,
+    Replay,
     Reply,
     Sources,
     Started,
@@ -156,6 +157,8 @@ class SeedDialect(Dialect):
 
     def reply(self, reply: Reply) -> Sequence[bytes]:
         match reply:
+            case Replay(events):
+                return [frame for event in events for frame in self.reply(event)]
             case Pong(id=ping_id):
                 return (dump({"type": "pong", "id": ping_id}),)
             case Custom(body):
@@ -224,7 +227,7 @@ class V1Dialect(SeedDialect):
                 return (dump({"type": "typing", "active": active}),)
             case Goaway(reason, retry_after_ms):
                 return (dump({"type": "goaway", "reason": reason, "retry_after_ms": retry_after_ms}),)
-            case Pong() | Custom():
+            case Pong() | Custom() | Replay():
                 return super().reply(reply)
             case Tokens():
                 return self._token_frames(reply)

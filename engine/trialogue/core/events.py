@@ -173,4 +173,11 @@ class Custom:
     body: Mapping[str, Any]
 
 
-Reply = Failed | Ready | CancelResult | Duplicate | Presence | Typing | Pong | Goaway | Custom | Event
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """An ended turn's events, for one who was not there; one reply, however many frames it makes."""
+
+    events: Sequence[Event]
+
+
+Reply = Replay | Failed | Ready | CancelResult | Duplicate | Presence | Typing | Pong | Goaway | Custom | Event

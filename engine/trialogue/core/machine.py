@@ -1,6 +1,7 @@
 """Every decision of a session, as one pure function: `step(state, input, limits) -> (state, effects)`.
 
-Rule 1: everything that decides what becomes of a turn is in this file; the shell performs effects and reports facts.
+Rule 1: everything that decides what becomes of an admitted message is in this file; the shell performs effects and
+        reports facts. (Admission, which asks the whole hub and the clock, is the connection's: WS-002, -005, -010.)
 Rule 2: it sees turn-level facts only. Never a token, never a clock, never a connection (an asker is an opaque number).
 Rule 3: an accepted turn gets exactly one `End`; a `Begin` comes before a `Start`; at most one generation is open.
 Rule 4: a repeated message id never starts anything.

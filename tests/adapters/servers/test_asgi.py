@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from trialogue_adapters.servers.asgi import App, create_app
+from trialogue_adapters.servers.asgi import App, ConfiguredApp, create_app
 
 
 async def service(message: str, session_id: str) -> AsyncGenerator[Any, None]:
@@ -101,6 +101,28 @@ async def test_a_late_service_that_cannot_be_opened_leaves_the_app_standing() ->
         await trio.testing.wait_all_tasks_blocked()
         assert (await get(app, "/livez"))[0] == 200
         assert (await get(app, "/readyz"))[0] == 503
+        app.set_chat_service(service, runtime="trio")
+        await trio.testing.wait_all_tasks_blocked()
+        assert app.hub.ready
+
+
+async def starts(app: Any) -> Any:
+    """What the app answers to a server that starts it."""
+    to_app, receive = trio.open_memory_channel[Any](10)
+    send, from_app = trio.open_memory_channel[Any](10)
+    to_app.send_nowait({"type": "lifespan.startup"})
+    await app({"type": "lifespan"}, receive.receive, send.send)
+    return await from_app.receive()
+
+
+async def test_a_server_hears_why_it_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = await starts(create_app(object(), runtime="trio"))
+    assert answer["type"] == "lifespan.startup.failed"
+    assert "stream_rag_pipeline" in answer["message"]
+    monkeypatch.setenv("TRIALOGUE_SERVICE", "no_such_module:service")
+    answer = await starts(ConfiguredApp())
+    assert answer["type"] == "lifespan.startup.failed"
+    assert "no_such_module" in answer["message"]
 
 
 async def test_the_lifespan_protocol() -> None:
