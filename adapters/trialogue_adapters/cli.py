@@ -20,7 +20,7 @@ from pydantic_settings import CliSettingsSource, SettingsError
 
 from trialogue import __version__
 from trialogue_adapters.bridges import NotAService
-from trialogue_adapters.deployment import make_app
+from trialogue_adapters.deployment import make_app, say_aside
 from trialogue_adapters.rag import RagError
 from trialogue_adapters.services import CannotLoad
 from trialogue_adapters.serving import serve
@@ -138,11 +138,6 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _say_aside(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
-
-
 def _fail(line: str) -> NoReturn:
-    _say_aside(f"trialogue: {line}")
+    say_aside(f"trialogue: {line}")
     sys.exit(2)

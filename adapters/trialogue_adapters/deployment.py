@@ -12,7 +12,7 @@ from trialogue_adapters.settings import Settings
 
 def make_app(settings: Settings) -> App:
     """The application that these settings describe. Raises CannotLoad when the named service cannot be imported."""
-    source = load(settings.service) if settings.service else embedded(settings, _say_aside)
+    source = load(settings.service) if settings.service else embedded(settings, say_aside)
     return App(
         source,
         runtime=settings.service_runtime if settings.service else "asyncio",
@@ -22,6 +22,7 @@ def make_app(settings: Settings) -> App:
     )
 
 
-def _say_aside(line: str) -> None:
+def say_aside(line: str) -> None:
+    """Tell the operator something: standard output is for the address line alone."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()

@@ -235,7 +235,7 @@ class App:
     async def _http(self, scope: Scope, send: Send) -> None:
         method, path = scope["method"], _path(scope)
         if method not in ("GET", "HEAD"):
-            await _answer(send, method, 405, *_json({"error": {"status": 405, "message": "GET and HEAD only"}}))
+            await _answer(send, method, *_error(405, "GET and HEAD only"))
             return
         await _answer(send, method, *self._resource(path))
 
@@ -260,18 +260,18 @@ class App:
             case "/metrics":
                 return 200, self.meter.exposition(), ((b"content-type", self.meter.content_type),)
             case "/chat-ws":
-                return 426, *_json({"error": {"status": 426, "message": "this is a WebSocket endpoint"}})
+                return _error(426, "this is a WebSocket endpoint")
             case "/" | "/bot" if self._page:
                 return self._asset("index.html")
             case _ if self._page and path.startswith("/static/"):
                 return self._asset(path.removeprefix("/static/"))
             case _:
-                return 404, *_json({"error": {"status": 404, "message": "not found"}})
+                return _error(404, "not found")
 
     def _asset(self, name: str) -> tuple[int, bytes, Sequence[tuple[bytes, bytes]]]:
         found = web.read(name)
         if found is None:
-            return 404, *_json({"error": {"status": 404, "message": "not found"}})
+            return _error(404, "not found")
         body, content_type = found
         return 200, body, ((b"content-type", content_type.encode()), *PAGE_HEADERS)
 
@@ -297,6 +297,10 @@ def _path(scope: Scope) -> str:
 
 def _json(body: Any) -> tuple[bytes, Sequence[tuple[bytes, bytes]]]:
     return json.dumps(body).encode(), ((b"content-type", b"application/json"),)
+
+
+def _error(status: int, message: str) -> tuple[int, bytes, Sequence[tuple[bytes, bytes]]]:
+    return status, *_json({"error": {"status": status, "message": message}})
 
 
 async def _answer(send: Send, method: str, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
