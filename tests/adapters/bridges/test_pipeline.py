@@ -50,7 +50,7 @@ def test_every_shape_is_read(item: Any, event: Any) -> None:
 JUNK = [None, 1, [], object(), b"x", {}, {"data": "x"}, {"event": 3}, {"event": "chunk", "data": 5}]
 
 
-@pytest.mark.parametrize("item", JUNK, ids=repr)
+@pytest.mark.parametrize("item", JUNK, ids=lambda item: type(item).__name__)
 def test_junk_is_named(item: Any) -> None:
     with pytest.raises(ValueError, match="the service yielded"):
         translate(item)
