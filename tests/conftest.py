@@ -6,8 +6,13 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.server import LISTENERS, Server, running
+
+# No judgement by the wall clock: on a busy machine, making Hypothesis's tables alone takes seconds the first time.
+settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="module", params=LISTENERS)
