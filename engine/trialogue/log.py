@@ -223,10 +223,6 @@ class MemoryLog:
     def committed(self) -> int:
         return self._end
 
-    @property
-    def followers(self) -> int:
-        return len(self._followers)
-
     # Writing.
 
     def extend(self, events: Sequence[Event]) -> int:

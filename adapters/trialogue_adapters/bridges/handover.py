@@ -90,7 +90,6 @@ class ForeignStream(ABC):
                 if self._withheld:
                     await self._emit.room()
                     self._withheld = False
-                    self._taken = self._delivered
                     self._credit()
                 if self._end is None:
                     await self._signal.wait()
@@ -120,9 +119,7 @@ class ForeignStream(ABC):
             self._end = batch.pop()
         self._delivered += len(batch)
         if not batch or self._emit(batch) or self.fenced:  # of a turn that was stopped: dropped there, and counted
-            self._taken = self._delivered  # before the look: see `put`
-            if self._starving:
-                self._credit()
+            self._credit()
         else:
             self._withheld = True
             self._signal.set()
@@ -130,6 +127,7 @@ class ForeignStream(ABC):
             self._signal.set()
 
     def _credit(self) -> None:
+        self._taken = self._delivered  # before the look: see `put`
         if self._starving:
             self._starving = False
             self.resume()
