@@ -303,6 +303,21 @@ async def test_too_many_turns_are_refused_but_not_their_repeats(autojump_clock: 
         assert len(it.service.sessions) == 2
 
 
+async def test_a_silent_peer_is_lost_and_one_that_answers_is_not(autojump_clock: MockClock) -> None:
+    async with bench() as it:
+        silent, other = await it.connect(), await it.connect()
+        await trio.sleep(20.1)
+        assert (silent.probes, other.probes) == (1, 1)
+        silent.silent = True
+        await trio.sleep(19.8)
+        assert it.hub.connections == 2
+        await trio.sleep(0.2)
+        assert it.hub.connections == 1
+        assert silent.closed is None  # to whom should a close frame be sent?
+        await trio.sleep(100)
+        assert other.probes == 7
+
+
 async def test_typing_is_relayed_to_the_others_and_never_logged() -> None:
     async with bench() as it:
         one, two, plain = await it.connect(), await it.connect(), await it.connect(dialect="seed")

@@ -95,7 +95,7 @@ async def _listen_websockets(
     settings: Settings, app: App, leaving: trio.Event, *, task_status: trio.TaskStatus[str]
 ) -> None:
     async with trio.open_nursery() as nursery:
-        address = await nursery.start(serve_websockets, app, settings.host, settings.port, settings.heartbeat)
+        address = await nursery.start(serve_websockets, app, settings.host, settings.port)
         task_status.started(address)
         await leaving.wait()
         nursery.cancel_scope.cancel()

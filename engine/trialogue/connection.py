@@ -15,6 +15,7 @@ from typing import Protocol, assert_never
 
 import trio
 
+from trialogue.alarms import Alarm
 from trialogue.core.dialects import Dialect
 from trialogue.core.errors import CloseCode, Fault
 from trialogue.core.events import Failed, Goaway, Pong, Ready, Reply
@@ -64,6 +65,12 @@ class Transport(Protocol):
     async def drain(self) -> bool:
         """Wait until some of what was taken has left. True: there is room again. Raises Disconnected."""
 
+    def probe(self) -> bool:
+        """Has the peer given a sign of life since the last call? Asks it for one (a ping). Never blocks, never raises.
+
+        True from a transport that cannot tell: then it is the server that has to notice.
+        """
+
     async def close(self, code: int, reason: str) -> None:
         """Send what was taken and a close frame, as far as the peer takes it. Never raises; bounded in time."""
 
@@ -93,6 +100,7 @@ class Connection:
         "_frame_rate",
         "_full",
         "_handshake",
+        "_heartbeat",
         "_hub",
         "_limits",
         "_nursery",
@@ -115,6 +123,7 @@ class Connection:
         self._session: Session
         self._follower: Follower
         self._nursery: trio.Nursery
+        self._heartbeat: Alarm
         self._replies: list[Reply] = []
         self._full = False
         self._filled: trio.Event | None = None  # set for the writer, once there is one
@@ -134,6 +143,7 @@ class Connection:
         self._follower = session.log.follow(self.start, self._poke)
         stop = False
         hub.attached(self, session)
+        self._heartbeat = hub.alarm(handshake.heartbeat_s, self._probe)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -141,6 +151,7 @@ class Connection:
                 stop = await self._read()
                 nursery.cancel_scope.cancel()
         finally:
+            self._heartbeat.cancel()
             self._follower.close()
             hub.detached(self, session, stop=stop)
         if self._dismissal:
@@ -272,6 +283,14 @@ class Connection:
             self._transmit(self._replies.pop(0))
 
     # Reading.
+
+    def _probe(self) -> None:
+        """Every heartbeat: a peer of which nothing was heard since the last one, not even a pong, is lost."""
+        if self._transport.probe():
+            self._heartbeat = self._hub.alarm(self._handshake.heartbeat_s, self._probe)
+        else:
+            logger.info("%r: its peer is silent", self)
+            self._nursery.cancel_scope.cancel()
 
     async def _read(self) -> bool:
         """Until the client has gone; True if it left on purpose (which stops its turns), False if it was lost."""

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import trio
 
-from trialogue.alarms import Alarms
+from trialogue.alarms import Alarm, Alarms
 from trialogue.core.errors import CloseCode, Fault
 from trialogue.core.events import Custom, Goaway
 from trialogue.core.limits import Limits
@@ -103,6 +103,11 @@ class Hub:
             if self.draining:
                 session.tell(Drain(now=False))
         return session
+
+    def alarm(self, seconds: float, call: Callable[[], None]) -> Alarm:
+        """Call a function that many seconds from now; see `Alarms`."""
+        assert self._commons
+        return self._commons.alarms.set(trio.current_time() + seconds, call)
 
     def attached(self, client: Client, session: Session) -> None:
         self.connections += 1

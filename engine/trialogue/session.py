@@ -100,6 +100,26 @@ class PastTurn:
 class Session:
     """One conversation. `key` is (principal, session id); `run` is the actor, the rest is called by its peers."""
 
+    __slots__ = (
+        "_began",
+        "_commons",
+        "_expires_at",
+        "_expiry",
+        "_in_hand",
+        "_inbox",
+        "_linger",
+        "_past_turns",
+        "_pins",
+        "_repeats",
+        "_tell",
+        "clients",
+        "confirmed_id",
+        "generations",
+        "key",
+        "log",
+        "state",
+    )
+
     def __init__(self, key: tuple[str, str], log: Log, commons: Commons) -> None:
         self.key = key
         self.log = log

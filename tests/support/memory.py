@@ -33,6 +33,8 @@ class MemoryTransport:
         self.frames: list[dict[str, Any]] = []
         self.writes = 0
         self.full = False
+        self.silent = False
+        self.probes = 0
         self.broken = False
         self.closed: tuple[int, str] | None = None
         self._ended = False
@@ -58,6 +60,10 @@ class MemoryTransport:
             if self._ended:
                 raise Disconnected(1006)
         return True
+
+    def probe(self) -> bool:
+        self.probes += 1
+        return not self.silent
 
     async def close(self, code: int, reason: str) -> None:
         self.closed = (int(code), reason)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from time import perf_counter
 from typing import Any
 
 import trio
@@ -19,6 +20,21 @@ from trialogue_adapters.bridges.pipeline import Pipeline, resolve, translate
 BATCH = 32
 """Items per write, and per checkpoint, of a generator that does not suspend. With 16 batches per checkpoint, 32 such
 floods held a newcomer's first frame up for 130 ms; with one, for 10 (and a checkpoint per 32 tokens costs 2 %)."""
+
+HOLD = 0.001
+"""Seconds that an item may wait for company while its generator goes from checkpoint to checkpoint."""
+
+
+def _checkpoint_trap() -> Any:
+    """What a task yields to Trio's scheduler that wants to be run again in the next pass."""
+    checkpoint = trio.lowlevel.cancel_shielded_checkpoint()  # noqa: ASYNC105 - stepped by hand, outside any run
+    try:
+        return checkpoint.send(None)
+    finally:
+        checkpoint.close()
+
+
+CHECKPOINT = _checkpoint_trap()
 
 
 def trio_service(made: Any) -> TrioService:
@@ -55,54 +71,77 @@ class AttentiveTrioService(TrioService):
             await told
 
 
+class _Batch:
+    """Items that have come and have not been emitted yet."""
+
+    __slots__ = ("_emit", "_events", "_since", "has_room")
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._events: list[ServiceEvent] = []
+        self._since = 0.0
+        self.has_room = True
+
+    def add(self, item: Any) -> bool:
+        """Take one item. True: the batch is full."""
+        if not self._events:
+            self._since = perf_counter()
+        self._events.append(translate(item))
+        return len(self._events) >= BATCH
+
+    def emit(self) -> None:
+        if self._events:
+            self.has_room = self._emit(self._events)
+            self._events = []
+
+    def before_wait(self, trap: Any) -> None:
+        """The generator is about to yield `trap` to the scheduler: nothing may wait here for as long as it does.
+
+        But a bare checkpoint is no wait: the next item may be there in the same millisecond, and a write costs more
+        than the item did.
+        """
+        if trap is not CHECKPOINT or perf_counter() - self._since >= HOLD:
+            self.emit()
+
+
 @types.coroutine
-def _go_on(coroutine: Coroutine[Any, Any, Any], trap: Any) -> Generator[Any, Any, Any]:
-    """Await a coroutine that has been stepped once already and has yielded `trap`."""
+def _next(upcoming: Any, before_wait: Callable[[Any], None]) -> Generator[Any, Any, Any]:
+    """Await the next item by hand, so as to see what the generator yields to the scheduler, before the scheduler does.
+
+    A generator, because a coroutine cannot yield what another one has yielded.
+    """
     try:
+        trap = upcoming.send(None)
         while True:
+            before_wait(trap)
             try:
                 answer = yield trap
             except BaseException as error:  # noqa: BLE001 - Trio cancels a task by throwing into it: pass it on
-                trap = coroutine.throw(error)
+                trap = upcoming.throw(error)
             else:
-                trap = coroutine.send(answer)
-    except StopIteration as finished:
-        return finished.value
+                trap = upcoming.send(answer)
+    except StopIteration as ready:
+        return ready.value
 
 
 async def _pump(stream: AsyncIterator[Any], emit: Emit) -> None:
-    """Emit batches: as much as is ready, or `BATCH` items; then whatever suspends the generator suspends us."""
-    batch: list[ServiceEvent] = []
-    has_room = True
-    while True:
-        if not has_room:
-            await emit.room()
-        upcoming: Any = stream.__anext__()
-        if not hasattr(upcoming, "send"):
-            upcoming = _awaited(upcoming)
-        try:
-            try:
-                trap = upcoming.send(None)
-            except StopIteration as ready:
-                item = ready.value
-            else:  # it waits for something: nothing of ours may be awaited before that
-                if batch:
-                    has_room = emit(batch)
-                    batch = []
-                item = await _go_on(upcoming, trap)
-            batch.append(translate(item))
-        except StopAsyncIteration:
-            break
-        except Exception:
-            if batch:
-                emit(batch)  # what came before it, came
-            raise
-        if len(batch) >= BATCH or not has_room:
-            has_room = emit(batch)
-            batch = []
-            await trio.lowlevel.checkpoint()
-    if batch:
-        emit(batch)
+    """Emit what comes in batches: what was ready when the generator suspended, or `BATCH` items."""
+    batch = _Batch(emit)
+    try:
+        while True:
+            upcoming: Any = stream.__anext__()
+            if not hasattr(upcoming, "send"):
+                upcoming = _awaited(upcoming)
+            if batch.add(await _next(upcoming, batch.before_wait)) or not batch.has_room:
+                batch.emit()
+                await trio.lowlevel.checkpoint()
+            if not batch.has_room:
+                await emit.room()
+    except StopAsyncIteration:
+        batch.emit()
+    except Exception:
+        batch.emit()  # what came before it, came
+        raise
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

@@ -78,6 +78,9 @@ class AsgiTransport:
             await self._send({"type": "websocket.send", "text": frame.decode()})
         return not self._parked
 
+    def probe(self) -> bool:
+        return True  # ASGI has no pings: the server below has to send them
+
     async def close(self, code: int, reason: str) -> None:
         if self._gone:
             return
@@ -211,9 +214,9 @@ class App:
         except Rejected as rejected:
             await _refuse(scope, send, rejected)
             return
-        await send({"type": "websocket.accept", "subprotocol": welcome.subprotocol})
         offer = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
         transport = offer(receive, send) if offer else AsgiTransport(receive, send)
+        await send({"type": "websocket.accept", "subprotocol": welcome.subprotocol})
         await Connection(self.hub, transport, welcome.dialect, welcome.handshake).run()
 
     def welcome(self, path: str, scope: Scope) -> Welcome:

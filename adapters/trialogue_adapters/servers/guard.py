@@ -6,17 +6,15 @@ Both server libraries let an exception of one connection end the process, and ev
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 
 logger = logging.getLogger(__name__)
 
 
-@contextmanager
-def contained() -> Generator[None]:
-    """Log an Exception of the block and go on; let through what Trio must see (cancellation, Ctrl-C)."""
+async def contained(serve: Callable[[], Awaitable[None]]) -> None:
+    """Serve; log an Exception of it and go on; let through what Trio must see (cancellation, Ctrl-C)."""
     try:
-        yield
+        await serve()
     except Exception as error:  # noqa: BLE001 - that is what it is for
         logger.info("a connection failed: %r", error)
     except BaseExceptionGroup as group:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any, NoReturn
@@ -18,14 +19,14 @@ import trio
 import wsproto
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, WebSocketRequest, WebSocketServer
 from wsproto.connection import ConnectionState
-from wsproto.events import BytesMessage, CloseConnection, TextMessage
+from wsproto.events import BytesMessage, CloseConnection, Ping, Request, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
 from trialogue import Connection, Disconnected, Limits
 from trialogue_adapters.servers.asgi import App
 from trialogue_adapters.servers.guard import contained
 from trialogue_adapters.servers.handshake import PATH, Rejected, Welcome, is_key, read_handshake
-from trialogue_adapters.servers.sink import Sink, Stalled, framed
+from trialogue_adapters.servers.sink import PING, Sink, Stalled, framed
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,52 @@ class GuardedConnection(WebSocketConnection):
         super().__init__(stream, *args, **options)
         self.sink = Sink(stream, STALL_SECONDS)
         self._collected = 0
+        self.heard = True  # has the peer sent anything since somebody last asked?
+
+    def forget_handshake(self) -> None:
+        """Let go of the HTTP part of the connection, once it is open: 2 KB that nobody needs any more."""
+        assert self._wsproto.connection
+        self._wsproto: Any = self._wsproto.connection  # what is left of it, and all that is asked of it from now on
+
+    async def _reader_task(self) -> None:
+        """As the library's, of a server that has read the handshake; and it notes that something has come."""
+        async with self._send_channel:
+            with suppress(ConnectionClosed):
+                while self._reader_running:
+                    for event in self._wsproto.events():
+                        await self._handle_event(event)
+                    await self._receive()
+
+    async def _handle_event(self, event: wsproto.events.Event) -> None:
+        match event:
+            case TextMessage() | BytesMessage():
+                await self._handle_message_event(event)
+            case Ping():
+                await self._handle_ping_event(event)
+            case CloseConnection():
+                await self._handle_close_connection_event(event)
+            case Request():
+                await self._handle_request_event(event)
+
+    async def _receive(self) -> None:
+        """Read what has come, whatever it is. At the end of the stream the reader is told to stop."""
+        data: bytes | bytearray
+        try:
+            data = await self._stream.receive_some(RECEIVE_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            data = b""
+        self.heard = True
+        if self._wsproto.state is ConnectionState.CLOSED:
+            self._reader_running = self._reader_running and bool(data)
+        elif data:
+            try:
+                self._wsproto.receive_data(bytes(data))
+            except RemoteProtocolError as error:
+                if error.event_hint:
+                    await self._send(error.event_hint)
+                await self._close_stream()
+        else:
+            await self._abort_web_socket()
 
     async def _send(self, event: wsproto.events.Event) -> None:
         """As the library's, but through the sink: a cancelled send leaves no half frame that something else follows."""
@@ -79,8 +126,7 @@ class GuardedServer(WebSocketServer):
     async def _handle_connection(self, stream: trio.abc.Stream) -> None:
         assert isinstance(stream, trio.SocketStream)
         try:
-            with contained():
-                await self._serve_connection(stream)
+            await contained(partial(self._serve_connection, stream))
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -97,9 +143,8 @@ class GuardedServer(WebSocketServer):
             except RemoteProtocolError as error:
                 await stream.send_all(_http_answer(Rejected(400, str(error))))
                 return
-        connection = GuardedConnection(
-            stream, protocol, max_message_size=MAX_MESSAGE_BYTES, receive_buffer_size=RECEIVE_BYTES
-        )
+            del head
+        connection = GuardedConnection(stream, protocol, max_message_size=MAX_MESSAGE_BYTES)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection._reader_task)
             try:
@@ -181,6 +226,14 @@ class ListenerTransport:
     async def drain(self) -> bool:
         return await self._connection.sink.drain()
 
+    def probe(self) -> bool:
+        heard, self._connection.heard = self._connection.heard, False
+        if not heard:
+            self._connection._close_handshake.set()  # nobody is there to answer a close frame
+        elif self._connection.closed is None:
+            self._connection.sink.put(PING)
+        return heard
+
     async def close(self, code: int, reason: str) -> None:
         with trio.move_on_after(CLOSE_SECONDS):
             try:
@@ -190,12 +243,10 @@ class ListenerTransport:
                 pass  # nobody is there to hear a close frame
 
 
-async def serve_websockets(
-    app: App, host: str, port: int, heartbeat: float, *, task_status: trio.TaskStatus[str]
-) -> NoReturn:
+async def serve_websockets(app: App, host: str, port: int, *, task_status: trio.TaskStatus[str]) -> NoReturn:
     """Listen until cancelled; the task status is the address, as a URL. Raises OSError if it cannot."""
     listeners = await trio.open_tcp_listeners(port, host=host, backlog=1024)
-    server = GuardedServer(partial(_serve, app, heartbeat), listeners)
+    server = GuardedServer(partial(_serve, app), listeners)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)
         name = listeners[0].socket.getsockname()
@@ -205,7 +256,7 @@ async def serve_websockets(
     raise AssertionError("it sleeps for ever")
 
 
-async def _serve(app: App, heartbeat: float, request: WebSocketRequest) -> None:
+async def _serve(app: App, request: WebSocketRequest) -> None:
     try:
         welcome = _welcome(app, request)
     except Rejected as rejected:
@@ -215,10 +266,8 @@ async def _serve(app: App, heartbeat: float, request: WebSocketRequest) -> None:
         return
     connection = await request.accept(subprotocol=welcome.subprotocol)
     assert isinstance(connection, GuardedConnection)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_heartbeat, connection, heartbeat)
-        await Connection(app.hub, ListenerTransport(connection), welcome.dialect, welcome.handshake).run()
-        nursery.cancel_scope.cancel()
+    connection.forget_handshake()
+    await Connection(app.hub, ListenerTransport(connection), welcome.dialect, welcome.handshake).run()
 
 
 def _welcome(app: App, request: WebSocketRequest) -> Welcome:
@@ -231,18 +280,3 @@ def _welcome(app: App, request: WebSocketRequest) -> Welcome:
         app.policy,
         app.heartbeat,
     )
-
-
-async def _heartbeat(connection: GuardedConnection, seconds: float) -> None:
-    """Ping; a peer that does not answer for as long again is gone."""
-    while True:
-        await trio.sleep(seconds)
-        with trio.move_on_after(seconds) as patience:
-            try:
-                await connection.ping()
-            except ConnectionClosed:
-                return
-        if patience.cancelled_caught:
-            logger.info("a connection was closed: its peer does not answer pings")
-            await trio.aclose_forcefully(connection._stream)
-            return

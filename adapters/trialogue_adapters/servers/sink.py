@@ -32,6 +32,10 @@ def framed(payloads: Sequence[bytes]) -> bytes:
     return b"".join(pieces)
 
 
+PING = b"\x89\x00"
+"""A ping without a payload (RFC 6455, 5.5.2), from server to client."""
+
+
 class Stalled(Exception):
     """The peer has not taken a byte for too long."""
 

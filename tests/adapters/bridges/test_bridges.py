@@ -16,6 +16,7 @@ from trialogue import Done, Metadata, Policy, ServiceEvent, Turn, TurnReceipt
 from trialogue.core.machine import Ending
 from trialogue_adapters.bridges import NotAService, Runtime, open_service
 from trialogue_adapters.bridges.handover import WINDOW
+from trialogue_adapters.bridges.trio_stream import HOLD
 
 RUNTIMES: list[Runtime] = ["asyncio", "trio", "sync"]
 
@@ -395,6 +396,39 @@ async def test_a_trio_generator_flushes_the_moment_it_suspends() -> None:
         assert sink.batches == [5]
         step.set()
     assert sink.batches == [5, 1]
+
+
+async def test_between_checkpoints_a_trio_generator_collects_and_before_a_wait_it_flushes() -> None:
+    step = trio.Event()
+
+    async def service(message: str, session_id: str) -> Any:
+        for n in range(5):
+            await trio.lowlevel.checkpoint()
+            yield str(n)
+        await step.wait()
+        yield "last"
+
+    sink = Sinkhole()
+    async with open_service(service, "trio") as bridged, trio.open_nursery() as nursery:
+        nursery.start_soon(bridged.service.run, TURN, "s", sink)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sum(sink.batches) == 5  # in one piece, unless this machine stood still for a millisecond
+        assert len(sink.batches) < 5
+        step.set()
+    assert sink.batches[-1] == 1
+
+
+async def test_between_slow_checkpoints_nothing_is_held() -> None:
+    async def service(message: str, session_id: str) -> Any:
+        for n in range(5):
+            yield str(n)
+            time.sleep(2 * HOLD)
+            await trio.lowlevel.checkpoint()
+
+    sink = Sinkhole()
+    async with open_service(service, "trio") as bridged:
+        await bridged.service.run(TURN, "s", sink)
+    assert sink.batches == [1] * 5
 
 
 async def test_a_loop_that_was_told_to_exit_is_noticed() -> None:

@@ -15,7 +15,9 @@ import pytest
 import trio
 import trio_websocket
 import wsproto
+from hypercorn.protocol.h11 import H11WSConnection
 from hypercorn.protocol.ws_stream import Handshake, WSStream
+from hypercorn.trio.task_group import TaskGroup, _handle
 from hypercorn.trio.tcp_server import TCPServer
 from trio_websocket import WebSocketConnection, WebSocketServer
 
@@ -33,6 +35,9 @@ SIGNATURES: list[tuple[Any, list[str]]] = [
     (TCPServer.__init__, ["self", "app", "config", "context", "state", "stream"]),
     (TCPServer.run, ["self"]),
     (TCPServer.protocol_send, ["self", "event"]),
+    (TCPServer._read_data, ["self"]),
+    (TaskGroup.spawn_app, ["self", "app", "config", "scope", "send"]),
+    (_handle, ["app", "config", "scope", "receive", "send", "sync_spawn", "call_soon"]),
     (
         WSStream.__init__,
         ["self", "app", "config", "context", "task_group", "ssl", "client", "server", "send", "stream_id"],
@@ -42,12 +47,19 @@ SIGNATURES: list[tuple[Any, list[str]]] = [
     (WSStream._handle_events, ["self"]),
     (WSStream._send_error_response, ["self", "status_code"]),
     (WSStream._send_wsproto_event, ["self", "event"]),
+    (WSStream._accept, ["self", "message"]),
     (WSStream._send_pings, ["self"]),
+    (H11WSConnection.__init__, ["self", "h11_connection"]),
     (Handshake.is_valid, ["self"]),
     (WebSocketServer._handle_connection, ["self", "stream"]),
     (WebSocketConnection._send, ["self", "event"]),
     (WebSocketConnection._reader_task, ["self"]),
     (WebSocketConnection._get_request, ["self"]),
+    (WebSocketConnection._handle_message_event, ["self", "event"]),
+    (WebSocketConnection._handle_ping_event, ["self", "event"]),
+    (WebSocketConnection._handle_close_connection_event, ["self", "event"]),
+    (WebSocketConnection._handle_request_event, ["self", "event"]),
+    (WebSocketConnection._close_stream, ["self"]),
     (WebSocketConnection._abort_web_socket, ["self"]),
     (wsproto.WSConnection.receive_data, ["self", "data"]),
 ]
