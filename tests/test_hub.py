@@ -12,7 +12,7 @@ from support.memory import Attentive, Scripted, bench, settle
 from trialogue import Connection, Ending, Handshake, Hub, Limits, dialect_for
 from trialogue.core.machine import Cancel
 from trialogue.generation import Generation
-from trialogue.log import MemoryLog
+from trialogue.memory_log import MemoryLog
 from trialogue.session import Crash, Session
 
 

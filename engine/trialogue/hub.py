@@ -21,7 +21,8 @@ from trialogue.core.events import Custom, Goaway
 from trialogue.core.limits import Limits
 from trialogue.core.machine import Drain
 from trialogue.generation import Census, Commons
-from trialogue.log import Log, MemoryLog
+from trialogue.log import Log
+from trialogue.memory_log import MemoryLog
 from trialogue.metrics import Meter, NullMeter
 from trialogue.service import Service
 from trialogue.session import Client, Session

@@ -314,12 +314,12 @@ class Session:
                 self._past_turns[event.message_id] = PastTurn(start, offset + 1, event)
                 if event.message_id not in self.generations:
                     self._unpin(event.message_id)
-        self.log.floor = min(self._pins.values(), default=None)
+        self.log.settle(min(self._pins.values(), default=None))
         self.log.extend(batch)
 
     def _unpin(self, message_id: str) -> None:
         self._pins.pop(message_id, None)
-        self.log.floor = min(self._pins.values(), default=None)
+        self.log.settle(min(self._pins.values(), default=None))
         while self._past_turns and next(iter(self._past_turns)) not in self.state.ledger:
             del self._past_turns[next(iter(self._past_turns))]
 

@@ -149,6 +149,8 @@ class AttentiveAsyncioService(AsyncioService):
 class _AsyncioStream(ForeignStream):
     """One turn's generator, in one asyncio task."""
 
+    __slots__ = ("_credited", "_loop", "_open", "_task")
+
     def __init__(self, thread: AsyncioThread, emit: Emit, pipeline: Pipeline, turn: Turn, session_id: str) -> None:
         super().__init__(thread.handover, emit)
         self._loop = thread.loop

@@ -35,6 +35,19 @@ class Ended:
 class ForeignStream(ABC):
     """One turn's stream outside Trio. The foreign side calls `put` and `finish`; Trio calls `run`."""
 
+    __slots__ = (
+        "_delivered",
+        "_emit",
+        "_end",
+        "_handover",
+        "_put",
+        "_signal",
+        "_starving",
+        "_taken",
+        "_withheld",
+        "fenced",
+    )
+
     def __init__(self, handover: Handover, emit: Emit) -> None:
         self.fenced = False
         self._handover = handover

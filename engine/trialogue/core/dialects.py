@@ -113,19 +113,17 @@ class Dialect(ABC):
         """
         if tokens.message_id != self._turn:
             self._turn, self._prefix = tokens.message_id, token_prefix(tokens.message_id)
-        prefix, index = self._prefix, tokens.index
-        if offset is None:
-            frames = [f'{prefix}{encode_basestring(text)},"index":{n}}}' for n, text in enumerate(tokens.texts, index)]
-        else:
-            lead = offset + 1 - index
-            frames = [
-                f'{prefix}{encode_basestring(text)},"index":{n},"offset":{lead + n}}}'
-                for n, text in enumerate(tokens.texts, index)
-            ]
-        try:
-            return [frame.encode() for frame in frames]
-        except UnicodeEncodeError:  # a lone surrogate, which a pipeline should not make
-            return [frame.encode("utf-8", "replace") for frame in frames]
+        prefix, n, frames = self._prefix, tokens.index, []
+        lead = None if offset is None else offset + 1 - n
+        for text in tokens.texts:
+            tail = f"{n}}}" if lead is None else f'{n},"offset":{lead + n}}}'
+            frame = f'{prefix}{encode_basestring(text)},"index":{tail}'
+            try:
+                frames.append(frame.encode())
+            except UnicodeEncodeError:  # a lone surrogate, which a pipeline should not make
+                frames.append(frame.encode("utf-8", "replace"))
+            n += 1
+        return frames
 
     def _failed(self, event: Failed) -> dict[str, Any]:
         message, solutions = event.fault.render(self.lang)
