@@ -267,16 +267,74 @@ async def test_a_latecomer_to_a_drain_is_sent_away(autojump_clock: MockClock) ->
         assert client.closed == (1012, "restart")
 
 
-async def test_too_many_generations_refuse_new_messages() -> None:
+async def test_a_turn_without_a_place_waits_says_so_and_gets_the_next() -> None:
     async with bench(max_generations=1) as it:
-        one, two = await it.connect("s", "seed"), await it.connect("t", "seed")
+        one, two = await it.connect("s"), await it.connect("t")
         await it.ask(one, "a")
         await it.ask(two, "b", session_id="t")
-        assert two.frames[-1]["error_code"] == "WS-010"
+        assert two.types("b") == ["user_message", "stream_start", "stream_status"]
+        assert (two.frames[-1]["phase"], two.frames[-1]["for"]) == ("waiting", "capacity")
+        assert list(it.service.turns) == ["a"]
         it.service.done("a")
         await settle()
+        assert two.frames[-1]["phase"] == "retrieving"
+        assert list(it.service.turns) == ["a", "b"]
+
+
+async def test_of_more_waiting_turns_than_may_wait_one_is_refused() -> None:
+    async with bench(max_generations=1, max_waiting=2) as it:
+        clients = [await it.connect(session_id, "seed") for session_id in "stuv"]
+        for client, session_id in zip(clients, "stuv", strict=True):
+            await it.ask(client, f"m-{session_id}", session_id=session_id)
+        assert [client.types() for client in clients] == [["stream_start"]] * 3 + [["stream_error"]]
+        assert clients[3].frames[-1]["error_code"] == "WS-010"
+        it.service.done("m-s")
+        await settle()
+        await it.ask(clients[3], "m-v", session_id="v")
+        assert clients[3].types()[-1] == "stream_start"
+
+
+async def test_a_turn_that_is_cancelled_while_it_waits_ends_once_and_the_service_never_hears_of_it() -> None:
+    async with bench(max_generations=1) as it:
+        one, two = await it.connect("s"), await it.connect("t")
+        await it.ask(one, "a")
         await it.ask(two, "b", session_id="t")
-        assert two.types()[-1] == "stream_start"
+        two.say(type="cancel", message_id="b")
+        await settle()
+        assert two.types("b")[-3:] == ["stream_end", "cancel_result", "stream_receipt"]
+        assert it.hub.slots.waiting == 0
+        it.service.done("a")
+        await settle()
+        assert list(it.service.turns) == ["a"]
+        assert (it.hub.slots.held, it.hub.census.open) == (0, 0)
+        await it.ask(two, "c", session_id="t")
+        assert list(it.service.turns) == ["a", "c"]
+
+
+async def test_an_interrupt_passes_its_place_on(autojump_clock: MockClock) -> None:
+    async with bench(max_generations=1) as it:
+        one, two = await it.connect("s"), await it.connect("t")
+        await it.ask(one, "a")
+        await it.ask(two, "b", session_id="t")
+        await it.ask(one, "c")  # the place of `a` goes to `b`, which came first
+        assert list(it.service.turns) == ["a", "b"]
+        assert one.frames[-1]["phase"] == "waiting"
+        it.service.done("b")
+        await settle()
+        assert list(it.service.turns) == ["a", "b", "c"]
+
+
+async def test_an_abandoned_upstream_gives_its_place_back(autojump_clock: MockClock) -> None:
+    async with bench(Scripted(obeys=False), max_generations=1) as it:
+        one, two = await it.connect("s"), await it.connect("t")
+        await it.ask(one, "a")
+        await it.ask(two, "b", session_id="t")
+        one.say(type="cancel", message_id="a")
+        await settle()
+        assert list(it.service.turns) == ["a"]
+        await trio.sleep(0.3)
+        assert list(it.service.turns) == ["a", "b"]
+        assert it.hub.census.abandoned == 1
 
 
 async def test_a_bug_while_settling_crashes_the_session_and_frees_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:

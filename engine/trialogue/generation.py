@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, groupby
 from math import inf
 from typing import Any
 
 import trio
 
-from trialogue.alarms import Alarm, Alarms
+from trialogue.alarms import Alarm
+from trialogue.commons import Commons
 from trialogue.core.dialects import plain
 from trialogue.core.errors import Fault
 from trialogue.core.events import Receipt, Source, Sources, Status, Tokens
-from trialogue.core.limits import Limits
 from trialogue.core.machine import Closed, Ending, Finished, Input, Outcome, Turn, Upstream, failed
 from trialogue.log import Log
-from trialogue.metrics import Meter
 from trialogue.service import (
     Done,
     EndedHook,
@@ -35,6 +33,7 @@ from trialogue.service import (
     TurnReceipt,
     hook_of,
 )
+from trialogue.slots import Slot
 
 logger = logging.getLogger(__name__)
 
@@ -42,32 +41,6 @@ PREVIEW_CHARS = 200
 
 LOOKS = 4
 """Looks per token timeout."""
-
-
-@dataclass(slots=True)
-class Census:
-    """Generations of the whole process: open ones, and abandoned upstreams that may still be computing."""
-
-    open: int = 0
-    abandoned: int = 0
-
-    @property
-    def working(self) -> int:
-        """Generations that somebody waits for."""
-        return self.open - self.abandoned
-
-
-@dataclass(frozen=True, slots=True)
-class Commons:
-    """What all sessions and generations of a hub share. `changed` is called when somebody may have ended something."""
-
-    limits: Limits
-    meter: Meter
-    census: Census
-    alarms: Alarms
-    nursery: trio.Nursery
-    service: Callable[[], Service | None]
-    changed: Callable[[], None]
 
 
 def filled(source: Any) -> Source:
@@ -123,6 +96,7 @@ class Generation:
         "_seen",
         "_service",
         "_settled",
+        "_slot",
         "_sources_told",
         "_started_at",
         "_stopped_at",
@@ -131,6 +105,7 @@ class Generation:
         "begun_at",
         "fenced",
         "meta",
+        "opened",
         "receipt",
         "session_id",
         "started",
@@ -157,6 +132,7 @@ class Generation:
         self.meta: dict[str, Any] = {}
         self.receipt: Receipt | None = None
         self.started = False
+        self.opened = False
         self.fenced = False  # stopped, or its outcome told: nothing more reaches the log
         self._log, self._commons, self._limits = log, commons, commons.limits
         self._tell, self._confirm, self._crash = tell, confirm, crash
@@ -173,6 +149,7 @@ class Generation:
         self._late_tokens = 0
         self._scope = trio.CancelScope()
         self._service: Service | None = None
+        self._slot: Slot | None = None
         self._returned = False
         self._closed = False
         self._abandoned = False
@@ -190,13 +167,22 @@ class Generation:
 
     # The session's side.
 
-    def start(self, service: Service) -> None:
-        """Open the generation: a task among the hub's, which ends by itself and never raises an Exception."""
+    def start(self, service: Service, principal: str) -> bool:
+        """Open the generation as soon as there is a place for it. False: there is none yet."""
         self.started = True
         self._service = service
+        self._slot = self._commons.slots.claim(principal, self._open)
+        return self.opened
+
+    def _open(self) -> None:
+        """Run the service: a task among the hub's, which ends by itself and never raises an Exception."""
+        assert self._service
+        self.opened = True
         self._commons.census.open += 1
         self._started_at = trio.current_time()
-        self._commons.nursery.start_soon(self._drive, service)
+        if self._slot:  # it had to wait, and its client was told so
+            self._log.extend([Status(self.turn.message_id, "retrieving")])
+        self._commons.nursery.start_soon(self._drive, self._service)
         self._look()
 
     def stop(self) -> None:
@@ -205,7 +191,11 @@ class Generation:
             self.fenced = True
             self._stopped_at = trio.current_time()
             self._scope.cancel()
-            if not self._closed:
+            if self.started and not self.opened:
+                self._closed = True  # there is no upstream
+                self._free_slot()
+                self._settle()
+            elif not self._closed:
                 self._set_alarm(self._stopped_at + self._limits.stop_grace, self._abandon)
 
     def ended(self, ending: Ending) -> None:
@@ -376,7 +366,12 @@ class Generation:
             self._commons.census.abandoned += 1
             self._commons.meter.abandoned()
             logger.warning("turn %s: abandoned, its upstream did not close", self.turn.message_id)
+            self._free_slot()
             self._settle()
+
+    def _free_slot(self) -> None:
+        if self._slot:
+            self._commons.slots.release(self._slot)
 
     # The task, and what follows it.
 
@@ -415,6 +410,7 @@ class Generation:
             commons.meter.upstream_closed(trio.current_time() - self._stopped_at)
         if self._late_tokens:
             commons.meter.wasted(self._late_tokens)
+        self._free_slot()
         self._settle()
 
     def _settle(self) -> None:
@@ -427,7 +423,7 @@ class Generation:
             sent, chars, text = self._sent(self._ending)
             self.receipt = Receipt(self.turn.message_id, self.tokens, sent, self.acked, chars, upstream)
             hook = hook_of(self._service)
-            if hook:
+            if hook and self.opened:
                 told = TurnReceipt.of(self.receipt, self.session_id, self._ending)
                 self._commons.nursery.start_soon(self._tell_service, hook, told, text)
                 self._set_alarm(trio.current_time() + self._limits.hook_timeout, self._finish)

@@ -16,16 +16,17 @@ from typing import Any, Self
 import trio
 
 from trialogue.alarms import Alarm, Alarms
+from trialogue.commons import Census, Commons
 from trialogue.core.errors import CloseCode, Fault
 from trialogue.core.events import Custom, Goaway
 from trialogue.core.limits import Limits
 from trialogue.core.machine import Drain
-from trialogue.generation import Census, Commons
 from trialogue.log import Log
 from trialogue.memory_log import MemoryLog
 from trialogue.metrics import Meter, NullMeter
 from trialogue.service import Service
 from trialogue.session import Client, Session
+from trialogue.slots import Slots
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Hub:
         self.limits = limits or Limits()
         self.meter = meter or NullMeter()
         self.census = Census()
+        self.slots = Slots(self.limits.max_generations)
         self.draining = False
         self.connections = 0
         self.sessions: dict[tuple[str, str], Session] = {}
@@ -80,7 +82,14 @@ class Hub:
             alarms = Alarms()
             nursery.start_soon(alarms.run)
             self._commons = Commons(
-                self.limits, self.meter, self.census, alarms, nursery, lambda: self.service, self._changed
+                self.limits,
+                self.meter,
+                self.census,
+                self.slots,
+                alarms,
+                nursery,
+                lambda: self.service,
+                self._changed,
             )
             try:
                 yield self
@@ -121,12 +130,12 @@ class Hub:
 
     def refusal(self) -> Fault | None:
         """Why no new turn can be taken now, whoever asks; None if one can."""
-        limits, census = self.limits, self.census
+        limits = self.limits
         if self.service is None:
             return Fault("WS-002")
-        if limits.max_abandoned and census.abandoned >= limits.max_abandoned:
+        if limits.max_abandoned and self.census.abandoned >= limits.max_abandoned:
             return Fault("WS-010")
-        if limits.max_generations and census.working >= limits.max_generations:
+        if limits.max_waiting and self.slots.waiting >= limits.max_waiting:
             return Fault("WS-010")
         return None
 

@@ -16,6 +16,7 @@ from typing import Literal, Protocol, assert_never
 import trio
 
 from trialogue.alarms import Alarm
+from trialogue.commons import Commons
 from trialogue.core.errors import CloseCode, Fault
 from trialogue.core.events import (
     CancelResult,
@@ -55,7 +56,7 @@ from trialogue.core.machine import (
     recover,
     step,
 )
-from trialogue.generation import Commons, Generation
+from trialogue.generation import Generation
 from trialogue.log import Gap, Log, Position
 
 logger = logging.getLogger(__name__)
@@ -271,8 +272,7 @@ class Session:
                         events.append(Status(turn.message_id, "waiting"))
                     self.generations[turn.message_id] = self._generation(turn)
                 case Start(turn):
-                    events.append(Status(turn.message_id, "retrieving"))
-                    self._start(turn)
+                    events.append(self._start(turn))
                 case Stop(message_id):
                     self.generations[message_id].stop()
                 case End(message_id, outcome):
@@ -342,10 +342,11 @@ class Session:
     def _confirm(self, session_id: str) -> None:
         self.confirmed_id = session_id
 
-    def _start(self, turn: Turn) -> None:
+    def _start(self, turn: Turn) -> Event:
         service = self._commons.service()
         assert service, "a turn was accepted without a service"
-        self.generations[turn.message_id].start(service)
+        opened = self.generations[turn.message_id].start(service, self.key[0])
+        return Status(turn.message_id, "retrieving" if opened else "waiting", {} if opened else {"for": "capacity"})
 
     def _end(self, message_id: str, outcome: Outcome) -> Event:
         generation = self.generations.get(message_id)

@@ -114,15 +114,20 @@ class Dialect(ABC):
         if tokens.message_id != self._turn:
             self._turn, self._prefix = tokens.message_id, token_prefix(tokens.message_id)
         prefix, n, frames = self._prefix, tokens.index, []
-        lead = None if offset is None else offset + 1 - n
-        for text in tokens.texts:
-            tail = f"{n}}}" if lead is None else f'{n},"offset":{lead + n}}}'
-            frame = f'{prefix}{encode_basestring(text)},"index":{tail}'
-            try:
-                frames.append(frame.encode())
-            except UnicodeEncodeError:  # a lone surrogate, which a pipeline should not make
-                frames.append(frame.encode("utf-8", "replace"))
-            n += 1
+        try:
+            if offset is None:
+                for text in tokens.texts:
+                    frames.append(f'{prefix}{encode_basestring(text)},"index":{n}}}'.encode())
+                    n += 1
+            else:
+                lead = offset + 1 - n
+                for text in tokens.texts:
+                    frames.append(f'{prefix}{encode_basestring(text)},"index":{n},"offset":{lead + n}}}'.encode())
+                    n += 1
+        except UnicodeEncodeError:  # a lone surrogate, which a pipeline should not make
+            return self._token_frames(
+                Tokens(tokens.message_id, tokens.index, _surrogates_replaced(tokens.texts)), offset
+            )
         return frames
 
     def _failed(self, event: Failed) -> dict[str, Any]:

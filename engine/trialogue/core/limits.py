@@ -47,7 +47,9 @@ class Limits:
     max_connections: int = 10_000
     """Connections of the whole process; one more is HTTP 503. 0: no limit."""
     max_generations: int = 1_000
-    """Generations open in the whole process; a message beyond is WS-010. 0: no limit."""
+    """Generations open in the whole process; further turns wait for one, principals in turn. 0: no limit."""
+    max_waiting: int = 1_000
+    """Turns that may wait for a generation; a message beyond is WS-010. 0: no limit."""
     max_abandoned: int = 50
     """Abandoned upstreams that may still compute; while there are so many, a new message is WS-010. 0: no limit."""
     messages_per_minute: int = 600

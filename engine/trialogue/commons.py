@@ -1,0 +1,41 @@
+"""What all sessions and generations of a hub share: its limits, its clock, its places, and who is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from trialogue.alarms import Alarms
+from trialogue.core.limits import Limits
+from trialogue.metrics import Meter
+from trialogue.service import Service
+from trialogue.slots import Slots
+
+
+@dataclass(slots=True)
+class Census:
+    """Generations of the whole process: open ones, and abandoned upstreams that may still be computing."""
+
+    open: int = 0
+    abandoned: int = 0
+
+    @property
+    def working(self) -> int:
+        """Generations that somebody waits for."""
+        return self.open - self.abandoned
+
+
+@dataclass(frozen=True, slots=True)
+class Commons:
+    """Handed down by the hub. `changed` is called when somebody may have ended something."""
+
+    limits: Limits
+    meter: Meter
+    census: Census
+    slots: Slots
+    alarms: Alarms
+    nursery: trio.Nursery
+    service: Callable[[], Service | None]
+    changed: Callable[[], None]
