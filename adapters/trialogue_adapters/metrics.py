@@ -49,6 +49,9 @@ class PrometheusMeter:
         gauges = {
             "trialogue_connections": ("Open connections.", lambda: hub.connections),
             "trialogue_sessions": ("Sessions.", lambda: len(hub.sessions)),
+            "trialogue_sessions_vacant": ("Sessions with nobody attached.", lambda: hub.shelf.vacant),
+            "trialogue_log_bytes": ("What the logs of all sessions keep.", lambda: hub.shelf.bytes),
+            "trialogue_turns_waiting": ("Turns that wait for a generation.", lambda: hub.slots.waiting),
             "trialogue_generations_open": ("Generations.", lambda: hub.census.working),
             "trialogue_upstreams_abandoned_open": ("Abandoned, not closed.", lambda: hub.census.abandoned),
         }

@@ -11,6 +11,7 @@ from trialogue.alarms import Alarms
 from trialogue.core.limits import Limits
 from trialogue.metrics import Meter
 from trialogue.service import Service
+from trialogue.shelf import Shelf
 from trialogue.slots import Slots
 
 
@@ -35,6 +36,7 @@ class Commons:
     meter: Meter
     census: Census
     slots: Slots
+    shelf: Shelf
     alarms: Alarms
     nursery: trio.Nursery
     service: Callable[[], Service | None]

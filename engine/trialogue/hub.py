@@ -26,6 +26,7 @@ from trialogue.memory_log import MemoryLog
 from trialogue.metrics import Meter, NullMeter
 from trialogue.service import Service
 from trialogue.session import Client, Session
+from trialogue.shelf import Shelf
 from trialogue.slots import Slots
 
 logger = logging.getLogger(__name__)
@@ -44,17 +45,18 @@ class Hub:
         limits: Limits | None = None,
         meter: Meter | None = None,
         *,
-        make_log: Callable[[int, int], Log] = MemoryLog,
+        make_log: Callable[[int, int, Callable[[int], None]], Log] = MemoryLog,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.service = service
         self.limits = limits or Limits()
         self.meter = meter or NullMeter()
+        self.sessions: dict[tuple[str, str], Session] = {}
         self.census = Census()
         self.slots = Slots(self.limits.max_generations)
+        self.shelf = Shelf(self.limits.max_vacant, self.limits.log_bytes_in_all, self.sessions.values)
         self.draining = False
         self.connections = 0
-        self.sessions: dict[tuple[str, str], Session] = {}
         self._make_log = make_log
         self._now_ms = now_ms
         self._epoch = 0
@@ -86,6 +88,7 @@ class Hub:
                 self.meter,
                 self.census,
                 self.slots,
+                self.shelf,
                 alarms,
                 nursery,
                 lambda: self.service,
@@ -108,7 +111,8 @@ class Hub:
         session = self.sessions.get(key)
         if session is None:
             self._epoch = max(self._epoch + 1, self._now_ms())
-            session = self.sessions[key] = Session(key, self._make_log(self._epoch, self.limits.log_bytes), commons)
+            log = self._make_log(self._epoch, self.limits.log_bytes, self.shelf.count)
+            session = self.sessions[key] = Session(key, log, commons)
             commons.nursery.start_soon(self._supervise, session)
             if self.draining:
                 session.tell(Drain(now=False))
@@ -135,7 +139,7 @@ class Hub:
             return Fault("WS-002")
         if limits.max_abandoned and self.census.abandoned >= limits.max_abandoned:
             return Fault("WS-010")
-        if limits.max_waiting and self.slots.waiting >= limits.max_waiting:
+        if self.shelf.full or (limits.max_waiting and self.slots.waiting >= limits.max_waiting):
             return Fault("WS-010")
         return None
 
@@ -186,6 +190,8 @@ class Hub:
         finally:
             if self.sessions.get(session.key) is session:
                 del self.sessions[session.key]
+            self.shelf.take(session)
+            session.log.close()
             self._changed()
 
     def _changed(self) -> None:

@@ -75,6 +75,12 @@ class Log(Protocol):
     def settle(self, floor: int | None) -> None:
         """Every turn before offset `floor` (None: every turn) is settled: it is kept compact, and may be trimmed."""
 
+    def shed(self) -> None:
+        """Let go of all settled turns."""
+
+    def close(self) -> None:
+        """It will not be used again: it counts for nothing any more."""
+
     def follow(self, offset: int, poke: Poke) -> Follower:
         """Read from `offset` (clamped to what is kept)."""
 

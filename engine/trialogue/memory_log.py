@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 
 import trio
@@ -22,6 +22,9 @@ EVENT_BYTES = 256
 
 TOKEN_BYTES = 64
 """What a token counts for beside its text, while its turn is not settled: a string and its place in a list."""
+
+COUNT_BYTES = 16 * 1024
+"""A running turn is counted in steps of so many bytes: no token calls anybody for that."""
 
 PACKED_BYTES = 4
 """What it counts for afterwards: its end in the turn's text."""
@@ -94,15 +97,21 @@ def _size(event: Event) -> int:
 
 
 class MemoryLog:
-    """A log in this process: commits at once, and keeps about `keep_bytes` of settled turns, the rest whole."""
+    """A log in this process: commits at once, and keeps about `keep_bytes` of settled turns, the rest whole.
+
+    `count` is told by how many bytes it has grown (or shrunk, if negative).
+    """
 
     __slots__ = (
+        "_count",
+        "_counted",
         "_dropped",
         "_end",
         "_fastest",
         "_floor",
         "_followers",
         "_keep_bytes",
+        "_notice",
         "_packed",
         "_runs",
         "_sizes",
@@ -113,11 +122,14 @@ class MemoryLog:
         "size",
     )
 
-    def __init__(self, epoch: int, keep_bytes: int) -> None:
+    def __init__(self, epoch: int, keep_bytes: int, count: Callable[[int], None] = lambda more: None) -> None:
         self.epoch = epoch
         self.furthest = 0
         self.size = 0
         self._keep_bytes = keep_bytes
+        self._count = count
+        self._counted = 0  # of `size`: what somebody was told
+        self._notice = min(keep_bytes, COUNT_BYTES)  # past this size, look whether to trim, and tell
         self._runs: list[_Run | _PackedRun] = []
         self._sizes: list[int] = []
         self._dropped = 0  # runs trimmed so far: a run's number minus this is its index
@@ -154,6 +166,7 @@ class MemoryLog:
         for event in events:
             entries.append((self._end, event))
             self._keep(_Run(self._end, event), _size(event))
+        self._keep_to_bounds()
         self._tell(first, entries)
         return first
 
@@ -167,6 +180,8 @@ class MemoryLog:
             self._end = first + len(tokens.texts)
         else:
             self._keep(_Run(first, tokens), size)
+        if self.size > self._notice:
+            self._keep_to_bounds()
         self._tell(first, ((first, tokens),))
 
     def settle(self, floor: int | None) -> None:
@@ -181,6 +196,15 @@ class MemoryLog:
                 self.size -= (TOKEN_BYTES - PACKED_BYTES) * run.count
             index += 1
         self._packed = self._dropped + index
+        self._keep_to_bounds()
+
+    def shed(self) -> None:
+        self._trim(self.size)
+        self._tell_size()
+
+    def close(self) -> None:
+        self._count(-self._counted)
+        self._counted = 0
 
     def _keep(self, run: _Run, size: int) -> None:
         self._runs.append(run)
@@ -190,8 +214,6 @@ class MemoryLog:
 
     def _tell(self, first: int, entries: Sequence[Entry]) -> None:
         """Poke the followers: those that have kept up take the entries as they are."""
-        if self.size > self._keep_bytes:
-            self._trim()
         end = self._end
         for follower in self._followers:
             if follower.position != first:
@@ -200,10 +222,22 @@ class MemoryLog:
                 follower.position = end
                 self.furthest = self._fastest = end
 
-    def _trim(self) -> None:
-        """Drop whole runs from the front, down to three quarters of the bound: not on each append, then."""
+    def _keep_to_bounds(self) -> None:
+        if self.size > self._keep_bytes:
+            self._trim(self.size - self._keep_bytes * 3 // 4)  # more than needed: not on each append, then
+        self._tell_size()
+
+    def _tell_size(self) -> None:
+        more, self._counted = self.size - self._counted, self.size
+        limit = self._keep_bytes if self.size <= self._keep_bytes else self.size + COUNT_BYTES
+        self._notice = min(self.size + COUNT_BYTES, limit)
+        if more:
+            self._count(more)
+
+    def _trim(self, surplus: int) -> None:
+        """Drop whole runs of settled turns from the front, that many bytes of them or more, if there are."""
         floor = self._end if self._floor is None else self._floor
-        surplus, drop = self.size - self._keep_bytes * 3 // 4, 0
+        drop = 0
         while surplus > 0 and drop < len(self._runs) and self._runs[drop].offset + self._runs[drop].count <= floor:
             surplus -= self._sizes[drop]
             self.size -= self._sizes[drop]

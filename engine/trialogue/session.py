@@ -210,12 +210,26 @@ class Session:
         for alarm in (self._linger, self._expiry):
             if alarm:
                 alarm.cancel()
+        if ttl is None:
+            self._commons.shelf.take(self)
+        else:
+            self._commons.shelf.put(self)
         self._linger = None
         self._expiry = None if ttl is None else self._set_alarm(ttl, Wake())
         self._expires_at = inf if ttl is None else trio.current_time() + ttl
 
     def _set_alarm(self, seconds: float, message: Input | Wake) -> Alarm:
         return self._commons.alarms.set(trio.current_time() + seconds, lambda: self.tell(message))
+
+    def expire(self) -> None:
+        """Go now, or as soon as what runs has been stopped, unless somebody attaches before."""
+        self._expires_at = trio.current_time()
+        self.tell(Cancel(None, None))
+        self.tell(Wake())
+
+    def shed(self) -> None:
+        """Let go of ended turns."""
+        self.log.shed()
 
     def relay_typing(self, origin: Client, active: bool) -> None:
         for client in tuple(self.clients.values()):

@@ -35,7 +35,12 @@ class Limits:
     max_content_chars: int = 10_000
     """Characters of one message. The wire contract's number: shown to clients, not meant to be raised."""
     log_bytes: int = 1 << 20
-    """What a log keeps of ended turns, in bytes of text; unfinished turns are kept whatever their size."""
+    """What a log keeps of ended turns, in bytes; unfinished turns are kept whatever their size."""
+    log_bytes_in_all: int = 1 << 30
+    """What all logs keep; past it, ended turns are let go, and a message that nothing can make room for is WS-010.
+    0: no limit."""
+    max_vacant: int = 10_000
+    """Sessions that are kept with nobody attached; past that, the one that has been alone longest goes. 0: no limit."""
     window: int = 256
     """Entries a generation may be ahead of the fastest attached reader before it waits."""
     remembered_ids: int = 1_000
