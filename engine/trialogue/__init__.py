@@ -5,7 +5,7 @@ somebody's pipeline). Imports run one way: connection, hub, session, generation,
 """
 
 from trialogue._version import __version__
-from trialogue.connection import Connection, Disconnected, Handshake, Transport
+from trialogue.connection import Connection, Credential, Disconnected, Handshake, Transport
 from trialogue.core.dialects import SUBPROTOCOL, dialect_for
 from trialogue.core.errors import CloseCode, Fault
 from trialogue.core.limits import Limits
@@ -19,6 +19,7 @@ __all__ = [
     "SUBPROTOCOL",
     "CloseCode",
     "Connection",
+    "Credential",
     "Disconnected",
     "Done",
     "Emit",

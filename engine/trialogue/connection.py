@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 BATCH_ENTRIES = 256
 """Entries per write: bounds the memory of a replay, and is far more than a poll ever makes ready."""
 
+CREDENTIAL_SECONDS = 60.0
+"""How far ahead an expiry is trusted: wall clocks are set; and an alarm that is off stays in the heap till its time."""
+
 
 class Disconnected(Exception):
     """The client has gone. `code`: its close code, 1005 for a close frame without one, 1006 for a lost connection."""
@@ -75,15 +78,29 @@ class Transport(Protocol):
         """Send what was taken and a close frame, as far as the peer takes it. Never raises; bounded in time."""
 
 
+class Credential(Protocol):
+    """What a connection was let in with, if that can expire. Both never block and never raise."""
+
+    def remaining(self) -> float:
+        """Seconds until it expires; when none are left, the connection ends."""
+
+    def renew(self, token: str) -> bool:
+        """Go on with a newer one. False: that one is not good for this principal and session."""
+
+
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What a connection was opened with. `principal` is who passed authentication, "" for everybody."""
+    """What a connection was opened with. `principal` is who passed authentication, "" for everybody.
+
+    `credential` is None where nothing expires.
+    """
 
     session_id: str
     principal: str = ""
     after: Position | None = None
     default_policy: Policy = Policy.INTERRUPT
     heartbeat_s: float = 20.0
+    credential: Credential | None = None
 
 
 _numbers = count(1)
@@ -95,6 +112,7 @@ class Connection:
     __slots__ = (
         "_dialect",
         "_dismissal",
+        "_expiry",
         "_filled",
         "_follower",
         "_frame_rate",
@@ -128,6 +146,7 @@ class Connection:
         self._full = False
         self._filled: trio.Event | None = None  # set for the writer, once there is one
         self._dismissal: tuple[CloseCode, str] | None = None
+        self._expiry: Alarm | None = None
         now = trio.current_time()
         self._frame_rate = TokenBucket(self._limits.messages_per_minute, now)
         self._turn_rate = TokenBucket(self._limits.turns_per_minute, now)
@@ -148,11 +167,14 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._greet(resumed)
+                self._check_credential()
                 stop = await self._read()
                 nursery.cancel_scope.cancel()
         finally:
             self._heartbeat.cancel()
             self._follower.close()
+            if self._expiry:
+                self._expiry.cancel()
             hub.detached(self, session, stop=stop)
         if self._dismissal:
             await self._transport.close(*self._dismissal)
@@ -202,6 +224,26 @@ class Connection:
             self._dismissal = (code, reason)
             if not self._full:
                 self._nursery.cancel_scope.cancel()
+
+    # Its credential.
+
+    def _check_credential(self) -> None:
+        """Say goodbye if it has expired, else look again when it may have. So renewing it sets no alarm."""
+        credential = self._handshake.credential
+        if credential is None:
+            return
+        left = credential.remaining()
+        if left <= 0:
+            self.dismiss(CloseCode.POLICY, "the credential has expired", Goaway("expired", 0))
+        else:
+            when = trio.current_time() + min(left, CREDENTIAL_SECONDS)
+            self._expiry = self._hub.alarms.set(when, self._check_credential)
+
+    def _renew(self, token: str) -> None:
+        credential = self._handshake.credential
+        if credential is not None and not credential.renew(token):
+            unfit = Invalid("unknown", "token", "unfit", {}, "it is not good for this connection")
+            self._refuse("unknown", Fault("WS-001", unfit.describe(self._dialect.lang)))
 
     # Writing.
 
@@ -337,8 +379,8 @@ class Connection:
                 self._session.relay_typing(self, active)
             case ClientPing(id=ping_id):
                 self.reply(Pong(ping_id))
-            case ClientAuth():
-                pass  # nothing expires while everybody is let in
+            case ClientAuth(token=token):
+                self._renew(token)
             case _:
                 assert_never(command)
 

@@ -184,10 +184,12 @@ class Bench:
         dialect: DialectName = "trialogue.v1",
         after: Position | None = None,
         prepare: Callable[[MemoryTransport], None] = lambda transport: None,
+        **handshake: Any,
     ) -> MemoryTransport:
         transport = MemoryTransport()
         prepare(transport)
-        connection = Connection(self.hub, transport, dialect_for(dialect, "en"), Handshake(session_id, after=after))
+        opened = Handshake(session_id, after=after, **handshake)
+        connection = Connection(self.hub, transport, dialect_for(dialect, "en"), opened)
         self._nursery.start_soon(connection.run)
         await settle()
         return transport

@@ -197,6 +197,7 @@ _KOREAN = {
     "int_type": "정수여야 합니다",
     "enum": "다음 중 하나여야 합니다: {expected}",
     "unknown_type": "알 수 없는 종류입니다",
+    "unfit": "이 연결에 쓸 수 없습니다",
     "json_invalid": "JSON이 아닙니다",
     "not_object": "JSON 객체여야 합니다",
 }
