@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource, SettingsError
 
 from trialogue import __version__
+from trialogue_adapters.auth import Misconfigured
 from trialogue_adapters.bridges import NotAService
 from trialogue_adapters.deployment import make_app, say_aside
 from trialogue_adapters.rag import RagError
@@ -76,8 +77,11 @@ def _config(settings: Settings) -> None:
 
 def _serve(settings: Settings) -> None:
     _configure_logging()
-    if not settings.insecure and not _is_loopback(settings.host):
-        _fail(f"--host {settings.host}: anybody could connect; say --insecure if that is meant")
+    if not (settings.authenticates or settings.insecure or _is_loopback(settings.host)):
+        _fail(
+            f"--host {settings.host}: anybody could connect; give --api-key-file or --auth jwt,"
+            " or say --insecure if that is meant"
+        )
     try:
         app = make_app(settings)
         trio.run(serve, settings, app, lambda address: _say(f"listening on {address}"))
@@ -96,7 +100,7 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _explain(error: BaseException, settings: Settings) -> str:
-    if isinstance(error, CannotLoad | RagError):
+    if isinstance(error, CannotLoad | Misconfigured | RagError):
         return str(error)
     if isinstance(error, NotAService):
         return f"--service {settings.service!r}: {error}"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from trialogue import Policy
+from trialogue_adapters.auth import Authenticator, Gate, Misconfigured, Origins, WsTokens
+from trialogue_adapters.auth.api_keys import ApiKeys
 from trialogue_adapters.servers.asgi import App
 from trialogue_adapters.services import embedded, load
 from trialogue_adapters.settings import Settings
@@ -19,7 +22,52 @@ def make_app(settings: Settings) -> App:
         limits=settings.limits(),
         policy=Policy(settings.policy),
         heartbeat=settings.heartbeat,
+        gate=make_gate(settings),
     )
+
+
+def make_gate(settings: Settings) -> Gate:
+    """Who may come in by these settings. Raises Misconfigured."""
+    if settings.auth and settings.api_key_file:
+        raise Misconfigured("--auth jwt and --api-key-file: one of them only")
+    authenticator: Authenticator | None = None
+    if settings.api_key_file:
+        authenticator = ApiKeys(settings.api_key_file)
+    elif settings.auth:
+        authenticator = _jwt(settings)
+    tokens = WsTokens(_ws_token_secret(settings), lifetime=settings.ws_token_ttl)
+    return Gate(authenticator, tokens, Origins(settings.allow_origin))
+
+
+def _jwt(settings: Settings) -> Authenticator:
+    if settings.jwt_key_file is None:
+        raise Misconfigured("--auth jwt needs --jwt-key-file")
+    try:
+        from trialogue_adapters.auth.jwt_bearer import JwtBearer
+    except ModuleNotFoundError:
+        raise Misconfigured("--auth jwt needs PyJWT: pip install 'trialogue[auth]'") from None
+    return JwtBearer(
+        _secret_in(settings.jwt_key_file, "--jwt-key-file"),
+        settings.jwt_algorithm,
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+    )
+
+
+def _ws_token_secret(settings: Settings) -> bytes | None:
+    if settings.ws_token_secret and settings.ws_token_secret_file:
+        raise Misconfigured("--ws-token-secret and --ws-token-secret-file: one of them only")
+    if settings.ws_token_secret_file:
+        return _secret_in(settings.ws_token_secret_file, "--ws-token-secret-file")
+    return settings.ws_token_secret.get_secret_value().encode() if settings.ws_token_secret else None
+
+
+def _secret_in(path: Path, flag: str) -> bytes:
+    """A file's content without the white space around it."""
+    try:
+        return path.read_bytes().strip()
+    except OSError as error:
+        raise Misconfigured(f"{flag} {path}: {error.strerror}") from None
 
 
 def say_aside(line: str) -> None:

@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -21,6 +22,18 @@ from trialogue import Limits
 
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
+
+
+def _words(value: Any) -> Any:
+    """A variable or flag may hold several, with commas or spaces between them."""
+    words = [value] if isinstance(value, str) else value
+    return [part for word in words for part in word.replace(",", " ").split()] if isinstance(words, list) else value
+
+
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Algorithm = Literal[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
 
 CONFIG_VARIABLE = "TRIALOGUE_CONFIG"
 DEFAULT_CONFIG = "trialogue.toml"
@@ -75,6 +88,18 @@ class Settings(BaseSettings):
     max_abandoned: Count = Field(50, description="Abandoned upstreams; past that, WS-010. 0: no limit.")
     messages_per_minute: Count = Field(600, description="Frames of one connection. 0: no limit.")
     turns_per_minute: Count = Field(300, description="Turns of one connection. 0: no limit.")
+    allow_origin: Origins = Field((), description="Origin whose pages may connect, besides our own; * is any.")
+    api_key_file: Path | None = Field(None, description="File with lines name:key; whoever shows a key is let in.")
+    auth: Literal["jwt"] | None = Field(None, description="Let in whoever shows a JSON Web Token.")
+    jwt_key_file: Path | None = Field(None, description="The public key in PEM, or the HMAC secret.")
+    jwt_algorithm: Algorithm = Field("HS256", description="The one algorithm that the key is for.")
+    jwt_audience: str | None = Field(None, description="The aud that a token must have.")
+    jwt_issuer: str | None = Field(None, description="The iss that a token must have.")
+    ws_token_secret: SecretStr | None = Field(
+        None, description="Secret of ws_tokens. Better its variable or its file: others can see your flags."
+    )
+    ws_token_secret_file: Path | None = Field(None, description="File with the secret of ws_tokens.")
+    ws_token_ttl: Annotated[float, Field(gt=0)] = Field(900.0, description="Seconds that a ws_token is good for.")
     insecure: bool = Field(default=False, description="Listen on a non-loopback address although everybody is let in.")
 
     @field_validator("port", mode="before")
@@ -94,6 +119,11 @@ class Settings(BaseSettings):
         """pydantic-settings ignores a TOML file that is not declared here."""
         config = os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG)
         return init_settings, env_settings, _Port(settings_cls), TomlConfigSettingsSource(settings_cls, config)
+
+    @property
+    def authenticates(self) -> bool:
+        """Must clients show something, to be let in?"""
+        return self.auth is not None or self.api_key_file is not None
 
     def limits(self) -> Limits:
         """The engine's part of the settings."""

@@ -16,9 +16,11 @@ import trio
 
 from trialogue import Connection, Disconnected, Hub, Limits, Policy
 from trialogue_adapters import web
+from trialogue_adapters.auth import Gate, Request
 from trialogue_adapters.bridges import Runtime, open_service
 from trialogue_adapters.metrics import PrometheusMeter
-from trialogue_adapters.servers.handshake import PATH, Rejected, Welcome, read_handshake
+from trialogue_adapters.servers.handshake import PATH, Rejected, Welcome, read_handshake, without_token
+from trialogue_adapters.servers.minting import MINT_PATH, mint
 
 logger = logging.getLogger(__name__)
 
@@ -106,12 +108,14 @@ class App:
         policy: Policy = Policy.INTERRUPT,
         heartbeat: float = 20.0,
         page: bool = True,
+        gate: Gate | None = None,
     ) -> None:
         self.meter = PrometheusMeter()
         self.hub = Hub(limits=limits, meter=self.meter)
         self.meter.watch(self.hub)
         self.policy = policy
         self.heartbeat = heartbeat
+        self.gate = gate or Gate()
         self._page = page
         self._pending: tuple[Any, Runtime] | None = (service, runtime) if service is not None else None
         self._injection: trio.Nursery | None = None
@@ -182,7 +186,7 @@ class App:
             case "websocket":
                 await self._websocket(scope, receive, send)
             case "http":
-                await self._http(scope, send)
+                await self._http(scope, receive, send)
             case kind:
                 raise ValueError(f"an ASGI scope of type {kind!r}")
 
@@ -209,8 +213,9 @@ class App:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
+        query = _hide_token(scope)
         try:
-            welcome = self.welcome(_path(scope), scope)
+            welcome = self.welcome(_path(scope), query, scope)
         except Rejected as rejected:
             await _refuse(scope, send, rejected)
             return
@@ -219,24 +224,27 @@ class App:
         await send({"type": "websocket.accept", "subprotocol": welcome.subprotocol})
         await Connection(self.hub, transport, welcome.dialect, welcome.handshake).run()
 
-    def welcome(self, path: str, scope: Scope) -> Welcome:
+    def welcome(self, path: str, query: bytes, scope: Scope) -> Welcome:
         """Read the handshake of a WebSocket scope. Raises Rejected."""
         if path != PATH:
             raise Rejected(404, f"there is no WebSocket here: {PATH}")
-        languages = b",".join(value for name, value in scope["headers"] if name.lower() == b"accept-language")
         return read_handshake(
             self.hub,
-            scope.get("query_string", b""),
-            languages.decode("latin-1"),
-            scope.get("subprotocols", ()),
+            self.gate,
+            query,
+            Request(scope["headers"], scope.get("subprotocols", ()), scope.get("scheme") == "wss"),
             self.policy,
             self.heartbeat,
         )
 
     # HTTP.
 
-    async def _http(self, scope: Scope, send: Send) -> None:
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], _path(scope)
+        _hide_token(scope)
+        if path == MINT_PATH:
+            await _answer(send, method, *await mint(self.gate, scope, receive))
+            return
         if method not in ("GET", "HEAD"):
             await _answer(send, method, *_error(405, "GET and HEAD only"))
             return
@@ -298,6 +306,13 @@ def _path(scope: Scope) -> str:
     return path[len(root) :] if root and path.startswith(root) else path
 
 
+def _hide_token(scope: Scope) -> bytes:
+    """Returns the query, and leaves in the scope one that the server's access log may show when we have answered."""
+    query: bytes = scope.get("query_string", b"")
+    scope["query_string"] = without_token(query)
+    return query
+
+
 def _json(body: Any) -> tuple[bytes, Sequence[tuple[bytes, bytes]]]:
     return json.dumps(body).encode(), ((b"content-type", b"application/json"),)
 
@@ -318,7 +333,11 @@ async def _refuse(scope: Scope, send: Send, rejected: Rejected) -> None:
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008, "reason": rejected.reason})
         return
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(rejected.body)).encode())]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(rejected.body)).encode()),
+        *rejected.headers,
+    ]
     await send({"type": "websocket.http.response.start", "status": rejected.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": rejected.body})
 

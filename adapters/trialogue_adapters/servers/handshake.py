@@ -11,12 +11,13 @@ from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote_to_bytes
 
 from trialogue import SUBPROTOCOL, Handshake, Hub, Policy, Position
 from trialogue.core.dialects import Dialect, dialect_for
 from trialogue.core.errors import Lang
 from trialogue.core.protocol import SESSION_ID_PATTERN
+from trialogue_adapters.auth import Denied, Gate, Request
 
 SESSION_ID = re.compile(SESSION_ID_PATTERN)
 PATH = "/chat-ws"
@@ -24,10 +25,17 @@ PATH = "/chat-ws"
 
 @dataclass(frozen=True, slots=True)
 class Rejected(Exception):
-    """The handshake is refused. `status` and `reason` make the HTTP answer."""
+    """The handshake is refused. `status` and `reason` make the HTTP answer; `headers` are added to it."""
 
     status: int
     reason: str
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+    @classmethod
+    def denied(cls, denied: Denied) -> Rejected:
+        return cls(
+            denied.status, denied.reason, [(b"www-authenticate", wanted.encode()) for wanted in denied.challenges]
+        )
 
     @property
     def body(self) -> bytes:
@@ -45,9 +53,9 @@ class Welcome:
 
 def read_handshake(
     hub: Hub,
+    gate: Gate,
     query: bytes,
-    accept_language: str,
-    subprotocols: Sequence[str],
+    request: Request,
     policy: Policy,
     heartbeat: float,
 ) -> Welcome:
@@ -63,12 +71,31 @@ def read_handshake(
     session_id = _once(fields, "session_id")
     if session_id is None or not SESSION_ID.fullmatch(session_id):
         raise Rejected(400, "session_id: 1 to 128 of A-Z a-z 0-9 . _ ~ : - exactly once in the query")
-    speaks_v1 = SUBPROTOCOL in subprotocols
+    after = _after(fields)
+    lang = _lang(fields, ",".join(request.all("accept-language")))
+    try:
+        grant = gate.admit(request, session_id, _once(fields, "ws_token"))
+    except Denied as denied:
+        raise Rejected.denied(denied) from None
+    speaks_v1 = SUBPROTOCOL in request.subprotocols
     return Welcome(
-        Handshake(session_id, after=_after(fields), default_policy=policy, heartbeat_s=heartbeat),
-        dialect_for("trialogue.v1" if speaks_v1 else "seed", _lang(fields, accept_language)),
+        Handshake(
+            session_id,
+            principal=grant.principal,
+            after=after,
+            default_policy=policy,
+            heartbeat_s=heartbeat,
+            credential=gate.lease(grant, session_id),
+        ),
+        dialect_for("trialogue.v1" if speaks_v1 else "seed", lang),
         SUBPROTOCOL if speaks_v1 else None,
     )
+
+
+def without_token(query: bytes) -> bytes:
+    """The query as it may be logged."""
+    fields = query.split(b"&")
+    return b"&".join(b"ws_token=***" if unquote_to_bytes(f.partition(b"=")[0]) == b"ws_token" else f for f in fields)
 
 
 def is_key(value: bytes) -> bool:

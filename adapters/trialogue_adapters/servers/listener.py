@@ -23,6 +23,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Request, TextMes
 from wsproto.utilities import RemoteProtocolError
 
 from trialogue import Connection, Disconnected, Limits
+from trialogue_adapters.auth import Request
 from trialogue_adapters.servers.asgi import App
 from trialogue_adapters.servers.guard import contained
 from trialogue_adapters.servers.handshake import PATH, Rejected, Welcome, is_key, read_handshake
@@ -261,7 +262,9 @@ async def _serve(app: App, request: WebSocketRequest) -> None:
         welcome = _welcome(app, request)
     except Rejected as rejected:
         await request.reject(
-            rejected.status, extra_headers=[(b"content-type", b"application/json")], body=rejected.body
+            rejected.status,
+            extra_headers=[(b"content-type", b"application/json"), *rejected.headers],
+            body=rejected.body,
         )
         return
     connection = await request.accept(subprotocol=welcome.subprotocol)
@@ -271,12 +274,11 @@ async def _serve(app: App, request: WebSocketRequest) -> None:
 
 
 def _welcome(app: App, request: WebSocketRequest) -> Welcome:
-    languages = b",".join(value for name, value in request.headers if name.lower() == b"accept-language")
     return read_handshake(
         app.hub,
+        app.gate,
         request.path.partition("?")[2].encode("latin-1", "replace"),
-        languages.decode("latin-1"),
-        request.proposed_subprotocols,
+        Request(request.headers, request.proposed_subprotocols),
         app.policy,
         app.heartbeat,
     )

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trialogue import Hub, Limits, Policy, Position
-from trialogue_adapters.servers.handshake import Rejected, Welcome, read_handshake
+from trialogue_adapters.auth import Gate, Request
+from trialogue_adapters.auth.api_keys import ApiKeys
+from trialogue_adapters.servers.handshake import Rejected, Welcome, read_handshake, without_token
 
 
-async def knock(query: str = "session_id=s", hub: Hub | None = None, language: str = "", offers: Any = ()) -> Welcome:
+async def knock(
+    query: str = "session_id=s",
+    hub: Hub | None = None,
+    language: str = "",
+    offers: Any = (),
+    gate: Gate | None = None,
+    **headers: str,
+) -> Welcome:
+    fields = [(b"accept-language", language.encode())]
+    fields += [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     async with (hub or Hub()).open() as open_hub:
         try:
-            return read_handshake(open_hub, query.encode(), language, offers, Policy.INTERRUPT, 20.0)
+            request = Request(fields, offers)
+            return read_handshake(open_hub, gate or Gate(), query.encode(), request, Policy.INTERRUPT, 20.0)
         except Rejected as error:
             rejected = error
     raise rejected  # outside of the hub's nursery, which would put it into a group
@@ -95,5 +108,50 @@ async def test_a_full_a_draining_and_a_closed_hub_are_503() -> None:
             await knock(hub=hub)
         assert caught.value.status == 503
     with pytest.raises(Rejected) as caught:
-        read_handshake(Hub(), b"session_id=s", "", (), Policy.INTERRUPT, 20.0)
+        read_handshake(Hub(), Gate(), b"session_id=s", Request(), Policy.INTERRUPT, 20.0)
     assert caught.value.status == 503
+
+
+async def test_who_passes_is_the_principal_and_others_hear_what_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("alice:a-key")
+    gate = Gate(ApiKeys(tmp_path / "keys"))
+    welcome = await knock(gate=gate, x_api_key="a-key")
+    assert (welcome.handshake.principal, welcome.handshake.credential) == ("alice", None)
+    with pytest.raises(Rejected) as caught:
+        await knock(gate=gate)
+    assert caught.value.status == 401
+    assert [name for name, _ in caught.value.headers] == [b"www-authenticate"] * 2
+    token, expires_at = gate.mint(gate.enter(Request([(b"x-api-key", b"a-key")])), "s")
+    welcome = await knock(f"session_id=s&ws_token={token}", gate=gate)
+    assert welcome.handshake.principal == "alice"
+    assert welcome.handshake.credential is not None
+    assert welcome.handshake.credential.remaining() == pytest.approx(expires_at - gate.now(), abs=5)
+    with pytest.raises(Rejected) as caught:
+        await knock(f"session_id=s&ws_token={token}&ws_token={token}", gate=gate)
+    assert caught.value.status == 400
+
+
+async def test_a_page_from_elsewhere_is_403_and_our_own_is_let_in() -> None:
+    assert (await knock(origin="https://chat.example", host="chat.example")).handshake.session_id == "s"
+    with pytest.raises(Rejected) as caught:
+        await knock(origin="https://evil.example", host="chat.example")
+    assert caught.value.status == 403
+
+
+async def test_a_bearer_subprotocol_is_never_answered() -> None:
+    assert (await knock(offers=["trialogue.v1", "bearer.secret"])).subprotocol == "trialogue.v1"
+    assert (await knock(offers=["bearer.secret"])).subprotocol is None
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        (b"session_id=s", b"session_id=s"),
+        (b"ws_token=secret&lang=en", b"ws_token=***&lang=en"),
+        (b"a=b&%77s%5Ftoken=secret", b"a=b&ws_token=***"),
+        (b"a=b&ws_token", b"a=b&ws_token=***"),
+        (b"", b""),
+    ],
+)
+def test_the_query_as_it_may_be_logged(query: bytes, shown: bytes) -> None:
+    assert without_token(query) == shown

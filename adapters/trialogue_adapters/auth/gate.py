@@ -1,0 +1,118 @@
+"""The gate before every session: is the page's origin allowed, and who is it?
+
+A WebSocket is let in by what the Authenticator accepts, or by a `ws_token` for just that session; a `ws_token` is
+minted by what the Authenticator accepts, and by nothing else: no token begets tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Generator
+from contextlib import contextmanager
+from math import inf
+
+from trialogue_adapters.auth.origins import Origins
+from trialogue_adapters.auth.port import Authenticator, Denied, Grant, Request
+from trialogue_adapters.auth.ws_tokens import PREFIX, WsTokens
+
+EVERYBODY = ("",)
+
+
+class Gate:
+    """`authenticator` None lets everybody in, as the principal "", whatever they show."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator | None = None,
+        ws_tokens: WsTokens | None = None,
+        origins: Origins | None = None,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.now = now
+        self._authenticator = authenticator
+        self._ws_tokens = ws_tokens or WsTokens(now=now)
+        self._origins = origins or Origins()
+
+    def __repr__(self) -> str:
+        return f"<Gate {self._authenticator or 'open'}, {self._origins}>"
+
+    def admit(self, request: Request, session_id: str, ws_token: str | None = None) -> Grant:
+        """Who opens a WebSocket on that session. `ws_token` is the query's. Raises Denied."""
+        self._check_origin(request)
+        with self._challenging():
+            return self.identify(request, session_id, ws_token)
+
+    def enter(self, request: Request) -> Grant:
+        """Who calls over HTTP. Raises Denied."""
+        self._check_origin(request)
+        with self._challenging():
+            return self._authenticator.identify(request) if self._authenticator else Grant("")
+
+    def mint(self, grant: Grant, session_id: str) -> tuple[str, int]:
+        """A `ws_token` for that session, and the second (unix time) in which it expires."""
+        return self._ws_tokens.mint(grant, session_id, named=self._principals() is None)
+
+    def lease(self, grant: Grant, session_id: str) -> Lease | None:
+        """What a connection has to renew in time; None if nothing expires."""
+        return None if grant.expires_at == inf else Lease(self, grant, session_id)
+
+    def identify(self, request: Request, session_id: str, ws_token: str | None = None) -> Grant:
+        """Whose credential it is, wherever the page stands. Raises Denied."""
+        if self._authenticator is None:
+            return Grant("")
+        token = request.token if ws_token is None else ws_token
+        if ws_token is not None or (token is not None and token.startswith(PREFIX)):
+            return self._ws_tokens.check(token or "", session_id, self._principals())
+        return self._authenticator.identify(request)
+
+    def _principals(self) -> Collection[str] | None:
+        return self._authenticator.principals() if self._authenticator else EVERYBODY
+
+    def _check_origin(self, request: Request) -> None:
+        if not self._origins.allow(request):
+            raise Denied(403, "pages of this origin are not let in")
+
+    @contextmanager
+    def _challenging(self) -> Generator[None]:
+        """A 401 says what is wanted (RFC 9110, section 11.6.1)."""
+        try:
+            yield
+        except Denied as denied:
+            if denied.status == 401 and self._authenticator:
+                denied.challenges = self._authenticator.challenges
+            raise
+
+
+class Lease:
+    """A connection's credential, as the engine sees it: how long it is good, and how it is renewed."""
+
+    __slots__ = ("_expires_at", "_gate", "_principal", "_session_id")
+
+    def __init__(self, gate: Gate, grant: Grant, session_id: str) -> None:
+        self._gate = gate
+        self._principal = grant.principal
+        self._expires_at = grant.expires_at
+        self._session_id = session_id
+
+    def __repr__(self) -> str:
+        return f"<Lease {self.remaining():.0f} s>"
+
+    def remaining(self) -> float:
+        return self._expires_at - self._gate.now()
+
+    def renew(self, token: str) -> bool:
+        """The same principal's newer credential for this session counts; one that ends earlier takes nothing away."""
+        try:
+            grant = self._gate.identify(_bearer(token), self._session_id)
+        except Denied:
+            return False
+        if grant.principal != self._principal:
+            return False
+        self._expires_at = max(self._expires_at, grant.expires_at)
+        return True
+
+
+def _bearer(token: str) -> Request:
+    """A request that shows nothing but this token."""
+    return Request([(b"authorization", b"Bearer " + token.encode("latin-1", "replace"))])

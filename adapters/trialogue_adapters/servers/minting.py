@@ -1,0 +1,69 @@
+"""`POST /auth/ws-token {"session_id": …}`: a token for the query of a WebSocket, to whom the Authenticator lets in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+import trio
+
+from trialogue_adapters.auth import Denied, Gate, Request
+from trialogue_adapters.servers.handshake import SESSION_ID, Rejected
+
+MINT_PATH = "/auth/ws-token"
+MAX_BODY_BYTES = 4096
+BODY_SECONDS = 10.0
+
+Answer = tuple[int, bytes, Sequence[tuple[bytes, bytes]]]
+JSON_HEADERS = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+
+
+async def mint(
+    gate: Gate, scope: MutableMapping[str, Any], receive: Callable[[], Awaitable[MutableMapping[str, Any]]]
+) -> Answer:
+    """Answer the request: status, body, headers. The caller is judged before its body is read."""
+    request = Request(scope["headers"], secure=scope.get("scheme") == "https")
+    try:
+        if scope["method"] != "POST":
+            raise Rejected(405, "POST only", [(b"allow", b"POST")])
+        grant = gate.enter(request)
+        token, expires_at = gate.mint(grant, _session_id(await _body(receive)))
+    except Denied as denied:
+        return _refusal(Rejected.denied(denied))
+    except Rejected as rejected:
+        return _refusal(rejected)
+    lifetime = max(0, int(expires_at - gate.now()))
+    answer = {"ws_token": token, "expires_at": expires_at, "expires_in": lifetime}
+    return 200, json.dumps(answer).encode(), JSON_HEADERS
+
+
+def _refusal(rejected: Rejected) -> Answer:
+    return rejected.status, rejected.body, [*JSON_HEADERS, *rejected.headers]
+
+
+async def _body(receive: Callable[[], Awaitable[MutableMapping[str, Any]]]) -> bytes:
+    """The whole body. Raises Rejected for one that is too long or too slow."""
+    body = bytearray()
+    with trio.move_on_after(BODY_SECONDS):
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                break
+            body += message.get("body", b"")
+            if len(body) > MAX_BODY_BYTES:
+                raise Rejected(413, f"more than {MAX_BODY_BYTES} bytes")
+            if not message.get("more_body"):
+                return bytes(body)
+    raise Rejected(408, "the body did not come")
+
+
+def _session_id(body: bytes) -> str:
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        fields = None
+    session_id = fields.get("session_id") if isinstance(fields, dict) else None
+    if not isinstance(session_id, str) or not SESSION_ID.fullmatch(session_id):
+        raise Rejected(400, "a JSON object with session_id: 1 to 128 of A-Z a-z 0-9 . _ ~ : -")
+    return session_id
