@@ -278,7 +278,15 @@ def _welcome(app: App, request: WebSocketRequest) -> Welcome:
         app.hub,
         app.gate,
         request.path.partition("?")[2].encode("latin-1", "replace"),
-        Request(request.headers, request.proposed_subprotocols),
+        Request([(b"host", _host(request)), *request.headers], request.proposed_subprotocols),
         app.policy,
         app.heartbeat,
     )
+
+
+def _host(request: WebSocketRequest) -> bytes:
+    """The `Host` header, which wsproto takes out of the headers and decodes; "" if it is no name."""
+    try:
+        return request._event.host.encode("idna")
+    except UnicodeError:
+        return b""

@@ -15,11 +15,12 @@ import pytest
 import trio
 import trio_websocket
 import wsproto
+import wsproto.events
 from hypercorn.protocol.h11 import H11WSConnection
 from hypercorn.protocol.ws_stream import Handshake, WSStream
 from hypercorn.trio.task_group import TaskGroup, _handle
 from hypercorn.trio.tcp_server import TCPServer
-from trio_websocket import WebSocketConnection, WebSocketServer
+from trio_websocket import WebSocketConnection, WebSocketRequest, WebSocketServer
 
 PINS = {"hypercorn": "0.18.0", "trio-websocket": "0.12.2", "wsproto": "1.3.2"}
 
@@ -90,6 +91,8 @@ ATTRIBUTES: list[tuple[Any, str]] = [
     (WebSocketConnection, "self._stream"),
     (WebSocketConnection, "self._close_reason"),
     (WebSocketServer, "self._handler"),
+    (WebSocketRequest, "self._event"),
+    (wsproto.events.Request, "host: str"),
 ]
 
 
