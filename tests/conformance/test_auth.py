@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trio
 
+from support.auth import ALICE, BOB, LISTED, damaged, token, write_files
 from support.raw_client import (
     V1,
     Client,
@@ -25,19 +26,6 @@ from support.raw_client import (
     tokens,
 )
 from support.server import LISTENERS, Server, running
-from trialogue_adapters.auth import Grant, WsTokens
-
-SECRET = "a-secret-of-the-tests-0123456789abcdef"
-ALICE, BOB = {"X-API-Key": "key-of-alice"}, {"Authorization": "Bearer key-of-bob"}
-KEYS = "# the tests' clients\nalice:key-of-alice\nbob:key-of-bob\n"
-LISTED = "https://app.example"
-
-
-def write_files(folder: Path) -> tuple[str, ...]:
-    """The files of a server with API keys, and the flags that name them."""
-    (folder / "keys").write_text(KEYS)
-    (folder / "secret").write_text(SECRET + "\n")
-    return ("--api-key-file", "keys", "--ws-token-secret-file", "secret", "--allow-origin", LISTED)
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +33,6 @@ def server(listener: str, tmp_path_factory: pytest.TempPathFactory) -> Generator
     folder = tmp_path_factory.mktemp("auth")
     with running(folder, listener, write_files(folder)) as server:
         yield server
-
-
-def token(session_id: str, principal: str = "alice", lifetime: float = 60.0) -> str:
-    """As the server mints them; it knows the same secret."""
-    return WsTokens(SECRET.encode(), lifetime=lifetime).mint(Grant(principal), session_id, named=False)[0]
 
 
 async def refusal(server: Server, session_id: str = "s", **options: Any) -> Refused:
@@ -102,10 +85,6 @@ async def test_a_token_in_the_query(server: Server) -> None:
     session_id = fresh("s")
     async with open_client(server, session_id, query={"ws_token": token(session_id)}) as client:
         await client.turn(await client.say())
-
-
-def damaged(whole: str) -> str:
-    return whole[:-1] + ("A" if whole[-1] != "A" else "B")
 
 
 BAD: Mapping[str, Mapping[str, Any]] = {

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from conformance.test_auth import ALICE, SECRET, damaged, token, write_files
+from support.auth import ALICE, SECRET, damaged, token, write_files
 from support.raw_client import V1, Refused, fresh, open_client, open_wire, request
 from support.server import Server, environment, running
 

@@ -1,6 +1,7 @@
 /**
  * What the page remembers between visits: the session's id, the position from which its conversation can be replayed, and
- * the language. All tabs of this origin share it, and so share the session.
+ * the language. All tabs of this origin share it, and so share the session. A key that the user has typed is this tab's,
+ * and is forgotten with it.
  *
  * It must never hold what was said: that is the server's to keep or to forget.
  */
@@ -8,15 +9,16 @@ import { randomId } from "./trialogue.js";
 
 const SESSION = "trialogue.session";
 const LANG = "trialogue.lang";
+const KEY = "trialogue.key";
 const ID = /^[A-Za-z0-9._~:-]{1,128}$/;
 
 /** Storage may be forbidden (private windows, blocked cookies): then this tab remembers until it is closed. */
 const fallback = new Map();
-function read(key) {
-  try { return localStorage.getItem(key); } catch { return fallback.get(key) ?? null; }
+function read(key, storage = "localStorage") {
+  try { return window[storage].getItem(key); } catch { return fallback.get(key) ?? null; }
 }
-function write(key, value) {
-  try { localStorage.setItem(key, value); } catch { fallback.set(key, value); }
+function write(key, value, storage = "localStorage") {
+  try { window[storage].setItem(key, value); } catch { fallback.set(key, value); }
 }
 
 /** @typedef {{id: string, origin: string|null}} Session `origin`: the earliest position that this browser was given */
@@ -44,3 +46,8 @@ export const saveSession = (session) => write(SESSION, JSON.stringify(session));
 export const loadLang = () => read(LANG);
 /** @param {string} lang */
 export const saveLang = (lang) => write(LANG, lang);
+
+/** @returns {string} the key that was typed in this tab, "" if none was */
+export const loadKey = () => read(KEY, "sessionStorage") ?? "";
+/** @param {string} key */
+export const saveKey = (key) => write(KEY, key, "sessionStorage");

@@ -5,7 +5,7 @@
  * be derived from the turns or the client, and must leave the input usable whatever the connection does.
  */
 import { pickLang, setLang, t } from "./i18n.js";
-import { loadLang, loadSession, newSession, saveLang, saveSession } from "./memory.js";
+import { loadKey, loadLang, loadSession, newSession, saveKey, saveLang, saveSession } from "./memory.js";
 import { Trialogue } from "./trialogue.js";
 import { Turns } from "./turns.js";
 import { View } from "./view.js";
@@ -40,16 +40,56 @@ function socketUrl() {
   return url.href;
 }
 
+/** A token for the WebSocket, for which the server may want a key first: only the user has that. */
+async function mintToken(id) {
+  const key = loadKey();
+  const answer = await fetch("/auth/ws-token", {
+    method: "POST",
+    headers: { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) },
+    body: JSON.stringify({ session_id: id }),
+  });
+  if (answer.status === 401 || answer.status === 403) {
+    askForKey(key !== "");
+    return false;
+  }
+  if (answer.status === 404 || answer.status === 405) return null; // nobody mints here: the handshake will tell
+  if (!answer.ok) throw new Error(`no token: HTTP ${answer.status}`);
+  return answer.json();
+}
+
+function askForKey(again) {
+  $("key-form").hidden = false;
+  notice(again ? t("key.wrong") : "");
+  $("key").focus();
+}
+
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const key = $("key").value.trim();
+  if (key === "") return;
+  saveKey(key);
+  $("key").value = "";
+  $("key-form").hidden = true;
+  notice("");
+  client.retryNow();
+  input.focus();
+});
+
 /** @type {Trialogue} */
 let client = connect();
 
 function connect() {
   // From the origin, not from now: so a reload and a second tab show what has been said, as far as the log reaches.
-  const made = new Trialogue(socketUrl(), { after: session.origin });
+  const { id, origin } = session;
+  const made = new Trialogue(socketUrl(), { after: origin, mint: () => mintToken(id) });
   made.on("state", (change) => showState(change));
   made.on("session_ready", (frame) => resumed(made, frame));
   made.on("presence", ({ connections }) => showPresence(connections));
-  made.on("goaway", () => { leaving = true; showState({ state: "ready" }); });
+  made.on("goaway", ({ reason }) => {
+    if (reason === "expired") return; // the client comes back with a fresh token
+    leaving = true;
+    showState({ state: "ready" });
+  });
   made.on("*", (frame) => {
     const turn = turns.apply(frame);
     if (turn !== null) view.touch(turn);

@@ -10,6 +10,8 @@
  * except in `close()`: from the last connection of a session, 1000 means "stop the running turn".
  */
 
+import { Credential } from "./credential.js";
+
 export const SUBPROTOCOL = "trialogue.v1";
 
 /** Codes after which coming back would only repeat the refusal; after all others we return. */
@@ -57,7 +59,9 @@ export class Trialogue {
   #attempt = 0;
   #readyAt = 0;
   #lastSeen = 0;
-  /** @type {number|null} set by `goaway`: the server is leaving, and said when to come back */ #goawayMs = null;
+  /** @type {number|null} set by `goaway`: the connection will end, and this is when to come back */ #goawayMs = null;
+  /** The `goaway` said that our credential has expired: with a fresh one we may come back. */ #expired = false;
+  /** @type {Credential|null} */ #credential;
   #timer; // one timer: handshake, liveness or the wait before a return — never two at a time
   /** @type {Map<string, Unfinished>} own messages without an ending, in the order of sending */ #unfinished = new Map();
   /** @type {Set<string|null>} cancels asked for while away; null = everything */ #cancels = new Set();
@@ -67,10 +71,12 @@ export class Trialogue {
 
   /**
    * @param {string} url absolute, with `session_id` in its query and without `after`
-   * @param {{after?: string|null}} [options] `after`: a stored position to go on from
+   * @param {{after?: string|null, mint?: () => Promise<import("./credential.js").Minted|null|false>}} [options]
+   *   `after`: a stored position to go on from. `mint`: fetches a `ws_token`, see credential.js
    */
-  constructor(url, { after = null } = {}) {
+  constructor(url, { after = null, mint } = {}) {
     this.#url = url;
+    this.#credential = mint ? new Credential(mint) : null;
     this.#sessionId = new URL(url).searchParams.get("session_id") ?? "";
     this.#position = parsePosition(after);
   }
@@ -96,7 +102,7 @@ export class Trialogue {
 
   /** Connect; does nothing on a client that is connected or on its way. */
   open() {
-    if (this.#socket === null) this.#connect();
+    if (this.#socket === null && this.#state !== "connecting") this.#connect();
   }
 
   /** Leave for good: if nobody else is attached, the running turn is stopped. */
@@ -166,9 +172,32 @@ export class Trialogue {
   #connect() {
     clearTimeout(this.#timer);
     this.#goawayMs = null;
+    this.#expired = false;
     this.#readyAt = 0;
+    this.#timer = setTimeout(() => this.#abandon("no handshake"), HANDSHAKE_MS);
+    if (this.#credential === null) this.#dial(null);
+    else this.#fetchToken();
+    this.#become("connecting");
+  }
+
+  async #fetchToken() {
+    let taken;
+    try {
+      taken = await this.#credential.take((token) => this.auth(token));
+    } catch (error) {
+      this.#abandon(String(error));
+      return;
+    }
+    if (taken === null) return; // another connect, or none at all, has taken its place
+    if (taken.token === false) this.#stop(1008, "no credential");
+    else this.#dial(taken.token);
+  }
+
+  /** @param {string|null} token */
+  #dial(token) {
     const after = this.position;
-    const url = after === null ? this.#url : `${this.#url}${this.#url.includes("?") ? "&" : "?"}after=${after}`;
+    const fields = [...(after === null ? [] : [`after=${after}`]), ...(token === null ? [] : [`ws_token=${token}`])];
+    const url = [this.#url, ...fields].join("&"); // it has a query, with the session's id
     const socket = new WebSocket(url, [SUBPROTOCOL]);
     this.#socket = socket;
     socket.onopen = () => {
@@ -176,13 +205,12 @@ export class Trialogue {
     };
     socket.onmessage = (event) => this.#receive(event.data);
     socket.onclose = (event) => this.#gone(event.code, event.reason);
-    this.#timer = setTimeout(() => this.#abandon("no handshake"), HANDSHAKE_MS);
-    this.#become("connecting");
   }
 
   /** Forget the socket without waiting for its close event, which a dead network may delay for minutes. */
   #discard(code) {
     clearTimeout(this.#timer);
+    this.#credential?.drop();
     const socket = this.#socket;
     this.#socket = null;
     if (socket === null) return;
@@ -204,7 +232,9 @@ export class Trialogue {
   #gone(code, reason) {
     clearTimeout(this.#timer);
     this.#socket = null;
-    if (FINAL_CODES.has(code)) return this.#become("stopped", { code, reason });
+    this.#credential?.drop();
+    const again = this.#expired && this.#credential !== null;
+    if (FINAL_CODES.has(code) && !again) return this.#become("stopped", { code, reason });
     if (this.#readyAt && Date.now() - this.#readyAt > STABLE_MS) this.#attempt = 0;
     const jitter = 0.5 + Math.random() / 2;
     const backoff = Math.min(BACKOFF_MAX_MS, BACKOFF_MS * 2 ** this.#attempt) * jitter;
@@ -263,7 +293,10 @@ export class Trialogue {
     try { frame = JSON.parse(text); } catch { return; }
     if (frame === null || typeof frame !== "object") return;
     if (frame.type === "session_ready") return this.#ready(frame);
-    if (frame.type === "goaway") this.#goawayMs = Number(frame.retry_after_ms) || 0;
+    if (frame.type === "goaway") {
+      this.#goawayMs = Number(frame.retry_after_ms) || 0;
+      this.#expired = frame.reason === "expired";
+    }
     this.#advance(frame);
     this.#settle(frame);
     this.#emit(frame.type, frame);
