@@ -236,8 +236,7 @@ class Connection:
         if left <= 0:
             self.dismiss(CloseCode.POLICY, "the credential has expired", Goaway("expired", 0))
         else:
-            when = trio.current_time() + min(left, CREDENTIAL_SECONDS)
-            self._expiry = self._hub.alarms.set(when, self._check_credential)
+            self._expiry = self._hub.alarm(min(left, CREDENTIAL_SECONDS), self._check_credential)
 
     def _renew(self, token: str) -> None:
         credential = self._handshake.credential

@@ -77,12 +77,6 @@ class Hub:
         """Would a message be accepted now?"""
         return self.running and self.service is not None and not self.draining
 
-    @property
-    def alarms(self) -> Alarms:
-        """The alarms of this hub, which must be running."""
-        assert self._commons
-        return self._commons.alarms
-
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Self, None]:
         """Supervise for the length of the block. At its end all is cancelled: `drain` before, to be kind."""

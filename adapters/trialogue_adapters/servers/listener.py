@@ -19,7 +19,7 @@ import trio
 import wsproto
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, WebSocketRequest, WebSocketServer
 from wsproto.connection import ConnectionState
-from wsproto.events import BytesMessage, CloseConnection, Ping, Request, TextMessage
+from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
 from trialogue import Connection, Disconnected, Limits
@@ -70,7 +70,7 @@ class GuardedConnection(WebSocketConnection):
                 await self._handle_ping_event(event)
             case CloseConnection():
                 await self._handle_close_connection_event(event)
-            case Request():
+            case wsproto.events.Request():
                 await self._handle_request_event(event)
 
     async def _receive(self) -> None:
