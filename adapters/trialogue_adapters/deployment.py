@@ -23,6 +23,7 @@ def make_app(settings: Settings) -> App:
         policy=Policy(settings.policy),
         heartbeat=settings.heartbeat,
         gate=make_gate(settings),
+        proxies=settings.proxies,
     )
 
 

@@ -15,11 +15,11 @@ from typing import Protocol, assert_never
 
 import trio
 
+from trialogue.admission import Budget
 from trialogue.alarms import Alarm
 from trialogue.core.dialects import Dialect
 from trialogue.core.errors import CloseCode, Fault
 from trialogue.core.events import Failed, Goaway, Pong, Ready, Reply
-from trialogue.core.limits import TokenBucket
 from trialogue.core.machine import Cancel, Policy, Submit, Turn
 from trialogue.core.protocol import (
     ClientAck,
@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 BATCH_ENTRIES = 256
 """Entries per write: bounds the memory of a replay, and is far more than a poll ever makes ready."""
+
+CLIENTS_FAULTS = ("WS-001", "WS-004", "WS-005")
+"""Refusals that a client can avoid; who goes on collecting them is abusing."""
 
 CREDENTIAL_SECONDS = 60.0
 """How far ahead an expiry is trusted: wall clocks are set; and an alarm that is off stays in the heap till its time."""
@@ -92,11 +95,12 @@ class Credential(Protocol):
 class Handshake:
     """What a connection was opened with. `principal` is who passed authentication, "" for everybody.
 
-    `credential` is None where nothing expires.
+    `client` is whose budget it uses: the principal, or else an address. `credential` is None where nothing expires.
     """
 
     session_id: str
     principal: str = ""
+    client: str = ""
     after: Position | None = None
     default_policy: Policy = Policy.INTERRUPT
     heartbeat_s: float = 20.0
@@ -110,12 +114,12 @@ class Connection:
     """A client's link to a session. `run` returns when it is over, whoever ended it; it raises only bugs."""
 
     __slots__ = (
+        "_budget",
         "_dialect",
         "_dismissal",
         "_expiry",
         "_filled",
         "_follower",
-        "_frame_rate",
         "_full",
         "_handshake",
         "_heartbeat",
@@ -125,7 +129,6 @@ class Connection:
         "_replies",
         "_session",
         "_transport",
-        "_turn_rate",
         "number",
         "start",
     )
@@ -147,9 +150,7 @@ class Connection:
         self._filled: trio.Event | None = None  # set for the writer, once there is one
         self._dismissal: tuple[CloseCode, str] | None = None
         self._expiry: Alarm | None = None
-        now = trio.current_time()
-        self._frame_rate = TokenBucket(self._limits.messages_per_minute, now)
-        self._turn_rate = TokenBucket(self._limits.turns_per_minute, now)
+        self._budget: Budget
 
     def __repr__(self) -> str:
         return f"<Connection {self.number} to {self._handshake.session_id!r}, {self._dialect.name}>"
@@ -158,6 +159,7 @@ class Connection:
         """Attach, serve, detach. Cancelled from outside: detached as a drop, the transport is left to its owner."""
         hub, handshake = self._hub, self._handshake
         self._session = session = hub.session(handshake.principal, handshake.session_id)
+        self._budget = hub.admission.enter(handshake.client)
         self.start, resumed = session.place(handshake.after)
         self._follower = session.log.follow(self.start, self._poke)
         stop = False
@@ -175,6 +177,7 @@ class Connection:
             self._follower.close()
             if self._expiry:
                 self._expiry.cancel()
+            hub.admission.leave(self._budget)
             hub.detached(self, session, stop=stop)
         if self._dismissal:
             await self._transport.close(*self._dismissal)
@@ -357,8 +360,8 @@ class Connection:
     def _obey(self, message: str) -> None:
         command = parse(message)
         message_id = getattr(command, "message_id", None) or "unknown"
-        if not self._frame_rate.take(trio.current_time()):
-            self._refuse(message_id, Fault("WS-005"), self._frame_rate.wait_ms())
+        if not self._budget.frames.take(trio.current_time()):
+            self._refuse(message_id, Fault("WS-005"), self._budget.frames.wait_ms())
         elif isinstance(command, Invalid):
             self._refuse(message_id, Fault("WS-001", command.describe(self._dialect.lang)))
         elif command.session_id is not None and not self._session.owns(command.session_id):
@@ -388,8 +391,8 @@ class Connection:
         fault = None if known else self._hub.refusal()
         if fault:
             self._refuse(message.message_id, fault)
-        elif not known and not self._turn_rate.take(trio.current_time()):
-            self._refuse(message.message_id, Fault("WS-005"), self._turn_rate.wait_ms())
+        elif not known and not self._budget.turns.take(trio.current_time()):
+            self._refuse(message.message_id, Fault("WS-005"), self._budget.turns.wait_ms())
         else:
             policy = message.on_busy or self._handshake.default_policy
             turn = Turn(message.message_id, message.content, policy, message.options or {})
@@ -398,3 +401,5 @@ class Connection:
     def _refuse(self, message_id: str, fault: Fault, retry_after_ms: int | None = None) -> None:
         self._hub.meter.refused(fault.code)
         self.reply(Failed(message_id, fault, retry_after_ms))
+        if fault.code in CLIENTS_FAULTS and not self._budget.refusals.take(trio.current_time()):
+            self.dismiss(CloseCode.POLICY, "too many frames were refused")

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import trio
 
+from trialogue.admission import Admission
 from trialogue.alarms import Alarm, Alarms
 from trialogue.commons import Census, Commons
 from trialogue.core.errors import CloseCode, Fault
@@ -53,6 +54,7 @@ class Hub:
         self.meter = meter or NullMeter()
         self.sessions: dict[tuple[str, str], Session] = {}
         self.census = Census()
+        self.admission = Admission(self.limits, trio.current_time)
         self.slots = Slots(self.limits.max_generations)
         self.shelf = Shelf(self.limits.max_vacant, self.limits.log_bytes_in_all, self.sessions.values)
         self.draining = False

@@ -15,11 +15,15 @@ MAX_PRINCIPAL = 256
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is known of a request that wants in. `headers` are as they came; `secure`: TLS ends in this process."""
+    """What is known of a request that wants in.
+
+    `headers` are as they came; `secure`: TLS ends in this process; `peer`: the TCP peer's address, "" if it has none.
+    """
 
     headers: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)
     subprotocols: Sequence[str] = field(default=(), repr=False)
     secure: bool = False
+    peer: str = ""
 
     def all(self, name: str) -> list[str]:
         """Every value of that header, in order."""

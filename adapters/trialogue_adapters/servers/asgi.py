@@ -19,7 +19,7 @@ from trialogue_adapters import web
 from trialogue_adapters.auth import Gate, Request
 from trialogue_adapters.bridges import Runtime, open_service
 from trialogue_adapters.metrics import PrometheusMeter
-from trialogue_adapters.servers.handshake import PATH, Rejected, Welcome, read_handshake, without_token
+from trialogue_adapters.servers.handshake import PATH, Reception, Rejected, Welcome, without_token
 from trialogue_adapters.servers.minting import MINT_PATH, mint
 
 logger = logging.getLogger(__name__)
@@ -109,13 +109,12 @@ class App:
         heartbeat: float = 20.0,
         page: bool = True,
         gate: Gate | None = None,
+        proxies: int = 0,
     ) -> None:
         self.meter = PrometheusMeter()
         self.hub = Hub(limits=limits, meter=self.meter)
         self.meter.watch(self.hub)
-        self.policy = policy
-        self.heartbeat = heartbeat
-        self.gate = gate or Gate()
+        self.reception = Reception(self.hub, gate or Gate(), policy, heartbeat, proxies)
         self._page = page
         self._pending: tuple[Any, Runtime] | None = (service, runtime) if service is not None else None
         self._injection: trio.Nursery | None = None
@@ -228,14 +227,8 @@ class App:
         """Read the handshake of a WebSocket scope. Raises Rejected."""
         if path != PATH:
             raise Rejected(404, f"there is no WebSocket here: {PATH}")
-        return read_handshake(
-            self.hub,
-            self.gate,
-            query,
-            Request(scope["headers"], scope.get("subprotocols", ()), scope.get("scheme") == "wss"),
-            self.policy,
-            self.heartbeat,
-        )
+        secure, peer = scope.get("scheme") == "wss", (scope.get("client") or ("",))[0]
+        return self.reception.welcome(query, Request(scope["headers"], scope.get("subprotocols", ()), secure, peer))
 
     # HTTP.
 
@@ -243,7 +236,7 @@ class App:
         method, path = scope["method"], _path(scope)
         _hide_token(scope)
         if path == MINT_PATH:
-            await _answer(send, method, *await mint(self.gate, scope, receive))
+            await _answer(send, method, *await mint(self.reception.gate, scope, receive))
             return
         if method not in ("GET", "HEAD"):
             await _answer(send, method, *_error(405, "GET and HEAD only"))

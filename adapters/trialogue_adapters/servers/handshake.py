@@ -18,9 +18,11 @@ from trialogue.core.dialects import Dialect, dialect_for
 from trialogue.core.errors import Lang
 from trialogue.core.protocol import SESSION_ID_PATTERN
 from trialogue_adapters.auth import Denied, Gate, Request
+from trialogue_adapters.servers.address import client_address
 
 SESSION_ID = re.compile(SESSION_ID_PATTERN)
 PATH = "/chat-ws"
+RETRY_SOON = ((b"retry-after", b"1"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,45 +53,53 @@ class Welcome:
     subprotocol: str | None
 
 
-def read_handshake(
-    hub: Hub,
-    gate: Gate,
-    query: bytes,
-    request: Request,
-    policy: Policy,
-    heartbeat: float,
-) -> Welcome:
-    """Check a request for `/chat-ws`. Raises Rejected."""
-    if not hub.running or hub.draining:
-        raise Rejected(503, "the server is about to restart")
-    if hub.limits.max_connections and hub.connections >= hub.limits.max_connections:
-        raise Rejected(503, "the server is at capacity")
-    try:
-        fields = parse_qs(query.decode("ascii"), keep_blank_values=True, max_num_fields=32)
-    except ValueError:
-        raise Rejected(400, "the query cannot be read") from None
-    session_id = _once(fields, "session_id")
-    if session_id is None or not SESSION_ID.fullmatch(session_id):
-        raise Rejected(400, "session_id: 1 to 128 of A-Z a-z 0-9 . _ ~ : - exactly once in the query")
-    after = _after(fields)
-    lang = _lang(fields, ",".join(request.all("accept-language")))
-    try:
-        grant = gate.admit(request, session_id, _once(fields, "ws_token"))
-    except Denied as denied:
-        raise Rejected.denied(denied) from None
-    speaks_v1 = SUBPROTOCOL in request.subprotocols
-    return Welcome(
-        Handshake(
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What is the same for every handshake of an application. `proxies`: see `client_address`."""
+
+    hub: Hub
+    gate: Gate
+    policy: Policy = Policy.INTERRUPT
+    heartbeat: float = 20.0
+    proxies: int = 0
+
+    def welcome(self, query: bytes, request: Request) -> Welcome:
+        """Check a request for `/chat-ws`; what costs least comes first. Raises Rejected."""
+        hub = self.hub
+        if not hub.running or hub.draining:
+            raise Rejected(503, "the server is about to restart", RETRY_SOON)
+        address = client_address(request.peer, request.all("x-forwarded-for"), self.proxies)
+        if not hub.admission.knock(address):
+            raise Rejected(429, "too many handshakes from this address", RETRY_SOON)
+        if hub.limits.max_connections and hub.connections >= hub.limits.max_connections:
+            raise Rejected(503, "the server is at capacity", RETRY_SOON)
+        try:
+            fields = parse_qs(query.decode("ascii"), keep_blank_values=True, max_num_fields=32)
+        except ValueError:
+            raise Rejected(400, "the query cannot be read") from None
+        session_id = _once(fields, "session_id")
+        if session_id is None or not SESSION_ID.fullmatch(session_id):
+            raise Rejected(400, "session_id: 1 to 128 of A-Z a-z 0-9 . _ ~ : - exactly once in the query")
+        after, lang = _after(fields), _lang(fields, ",".join(request.all("accept-language")))
+        try:
+            grant = self.gate.admit(request, session_id, _once(fields, "ws_token"))
+        except Denied as denied:
+            raise Rejected.denied(denied) from None
+        client = f"principal {grant.principal}" if grant.principal else f"address {address}"
+        if not hub.admission.has_room(client):
+            raise Rejected(429, "this client has too many connections", RETRY_SOON)
+        handshake = Handshake(
             session_id,
             principal=grant.principal,
+            client=client,
             after=after,
-            default_policy=policy,
-            heartbeat_s=heartbeat,
-            credential=gate.lease(grant, session_id),
-        ),
-        dialect_for("trialogue.v1" if speaks_v1 else "seed", lang),
-        SUBPROTOCOL if speaks_v1 else None,
-    )
+            default_policy=self.policy,
+            heartbeat_s=self.heartbeat,
+            credential=self.gate.lease(grant, session_id),
+        )
+        speaks_v1 = SUBPROTOCOL in request.subprotocols
+        dialect = dialect_for("trialogue.v1" if speaks_v1 else "seed", lang)
+        return Welcome(handshake, dialect, SUBPROTOCOL if speaks_v1 else None)
 
 
 def without_token(query: bytes) -> bytes:

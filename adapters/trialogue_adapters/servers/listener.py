@@ -17,7 +17,14 @@ from typing import Any, NoReturn
 import h11
 import trio
 import wsproto
-from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, WebSocketRequest, WebSocketServer
+from trio_websocket import (
+    CloseReason,
+    ConnectionClosed,
+    Endpoint,
+    WebSocketConnection,
+    WebSocketRequest,
+    WebSocketServer,
+)
 from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.utilities import RemoteProtocolError
@@ -26,7 +33,7 @@ from trialogue import Connection, Disconnected, Limits
 from trialogue_adapters.auth import Request
 from trialogue_adapters.servers.asgi import App
 from trialogue_adapters.servers.guard import contained
-from trialogue_adapters.servers.handshake import PATH, Rejected, Welcome, is_key, read_handshake
+from trialogue_adapters.servers.handshake import PATH, Rejected, Welcome, is_key
 from trialogue_adapters.servers.sink import PING, Sink, Stalled, framed
 
 logger = logging.getLogger(__name__)
@@ -274,14 +281,11 @@ async def _serve(app: App, request: WebSocketRequest) -> None:
 
 
 def _welcome(app: App, request: WebSocketRequest) -> Welcome:
-    return read_handshake(
-        app.hub,
-        app.gate,
-        request.path.partition("?")[2].encode("latin-1", "replace"),
-        Request([(b"host", _host(request)), *request.headers], request.proposed_subprotocols),
-        app.policy,
-        app.heartbeat,
-    )
+    headers = [(b"host", _host(request)), *request.headers]
+    remote = request.remote
+    peer = remote.address if isinstance(remote, Endpoint) else ""
+    query = request.path.partition("?")[2].encode("latin-1", "replace")
+    return app.reception.welcome(query, Request(headers, request.proposed_subprotocols, peer=str(peer)))
 
 
 def _host(request: WebSocketRequest) -> bytes:

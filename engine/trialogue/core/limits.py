@@ -57,23 +57,29 @@ class Limits:
     """Turns that may wait for a generation; a message beyond is WS-010. 0: no limit."""
     max_abandoned: int = 50
     """Abandoned upstreams that may still compute; while there are so many, a new message is WS-010. 0: no limit."""
+    max_connections_per_client: int = 1_000
+    """Connections of one client (a principal, else an address); one more is HTTP 429. 0: no limit."""
+    handshakes_per_second: int = 500
+    """Handshakes from one address; one more is HTTP 429. 0: no limit."""
     messages_per_minute: int = 600
-    """Frames of one connection; one more is WS-005. 0: no limit."""
+    """Frames of one client; one more is WS-005. 0: no limit."""
     turns_per_minute: int = 300
-    """Messages of one connection; one more is WS-005. 0: no limit."""
+    """Messages of one client; one more is WS-005. 0: no limit."""
+    refusals_per_minute: int = 300
+    """Frames of one client that are refused for its own fault; one more closes it with 1008. 0: no limit."""
 
 
 class TokenBucket:
-    """A rate as a yes or no: `per_minute` takes, saved up for at most a minute's worth.
+    """A rate as a yes or no: `takes` per `seconds`, of which as many can be saved up.
 
     The clock is the caller's: `take(now)` takes any monotonic seconds. A rate of 0 always says yes.
     """
 
     __slots__ = ("_at", "_capacity", "_level", "_rate")
 
-    def __init__(self, per_minute: int, now: float) -> None:
-        self._rate = per_minute / 60
-        self._capacity = self._level = max(1.0, float(per_minute))
+    def __init__(self, takes: int, seconds: float, now: float) -> None:
+        self._rate = takes / seconds
+        self._capacity = self._level = max(1.0, float(takes))
         self._at = now
 
     def __repr__(self) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from trialogue import Hub, Limits, Policy, Position
+from trialogue import Hub, Limits, Position
 from trialogue_adapters.auth import Gate, Request
 from trialogue_adapters.auth.api_keys import ApiKeys
-from trialogue_adapters.servers.handshake import Rejected, Welcome, read_handshake, without_token
+from trialogue_adapters.servers.handshake import Reception, Rejected, Welcome, without_token
 
 
 async def knock(
@@ -27,7 +27,7 @@ async def knock(
     async with (hub or Hub()).open() as open_hub:
         try:
             request = Request(fields, offers)
-            return read_handshake(open_hub, gate or Gate(), query.encode(), request, Policy.INTERRUPT, 20.0)
+            return Reception(open_hub, gate or Gate()).welcome(query.encode(), request)
         except Rejected as error:
             rejected = error
     raise rejected  # outside of the hub's nursery, which would put it into a group
@@ -108,7 +108,7 @@ async def test_a_full_a_draining_and_a_closed_hub_are_503() -> None:
             await knock(hub=hub)
         assert caught.value.status == 503
     with pytest.raises(Rejected) as caught:
-        read_handshake(Hub(), Gate(), b"session_id=s", Request(), Policy.INTERRUPT, 20.0)
+        Reception(Hub(), Gate()).welcome(b"session_id=s", Request())
     assert caught.value.status == 503
 
 
