@@ -48,7 +48,7 @@ class Client(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         payload = frame.get_payload_as_memoryview()
-        if len(payload) > self._at and payload[self._at] == TOKEN_BYTE:
+        if len(payload) > self._at and payload[self._at] == TOKEN_BYTE and payload[: len(self._lead)] == self._lead:
             self.tokens += 1
             self.on_token(payload)
         elif frame.msg_type is WSMsgType.TEXT:
@@ -106,7 +106,8 @@ async def connected(
         async with gate:
             url = f"ws://127.0.0.1:{server.port}{peer.path.format(session_id=session_id)}"
             _, client = await ws_connect(lambda: make(session_id, peer.lead), url, websocket_handshake_timeout=30)
-            await client.ready()  # type: ignore[attr-defined]
+            async with asyncio.timeout(30):
+                await client.ready()  # type: ignore[attr-defined]
             return client  # type: ignore[return-value]
 
     clients = await asyncio.gather(*(connect(f"s{next(_numbers)}") for _ in range(number)))
