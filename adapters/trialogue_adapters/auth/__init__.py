@@ -5,7 +5,7 @@ Knows neither sockets nor servers nor the engine. What is refused is `Denied`; n
 
 from trialogue_adapters.auth.gate import Gate, Lease
 from trialogue_adapters.auth.origins import Origins
-from trialogue_adapters.auth.port import Authenticator, Denied, Grant, Misconfigured, Request
+from trialogue_adapters.auth.port import Authenticator, Caller, Denied, Grant, Misconfigured
 from trialogue_adapters.auth.ws_tokens import WsTokens
 
-__all__ = ["Authenticator", "Denied", "Gate", "Grant", "Lease", "Misconfigured", "Origins", "Request", "WsTokens"]
+__all__ = ["Authenticator", "Caller", "Denied", "Gate", "Grant", "Lease", "Misconfigured", "Origins", "WsTokens"]

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from trialogue_adapters.auth.port import Denied, Grant, Misconfigured, Request, is_principal
+from trialogue_adapters.auth.port import Caller, Denied, Grant, Misconfigured, is_principal
 from trialogue_adapters.auth.ws_tokens import PREFIX
 
 logger = logging.getLogger(__name__)
@@ -36,9 +36,9 @@ class ApiKeys:
     def __repr__(self) -> str:
         return f"<ApiKeys {len(self._keys)} of {self._path.name}>"
 
-    def identify(self, request: Request) -> Grant:
+    def identify(self, caller: Caller) -> Grant:
         self._refresh()
-        token = request.token
+        token = caller.token
         if token is None:
             raise Denied(401, "an API key is needed")
         shown = sha256(token.encode()).digest()

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from math import inf
 
 from trialogue_adapters.auth.origins import Origins
-from trialogue_adapters.auth.port import Authenticator, Denied, Grant, Request
+from trialogue_adapters.auth.port import Authenticator, Caller, Denied, Grant
 from trialogue_adapters.auth.ws_tokens import PREFIX, WsTokens
 
 EVERYBODY = ("",)
@@ -37,17 +37,17 @@ class Gate:
     def __repr__(self) -> str:
         return f"<Gate {self._authenticator or 'open'}, {self._origins}>"
 
-    def admit(self, request: Request, session_id: str, ws_token: str | None = None) -> Grant:
+    def admit(self, caller: Caller, session_id: str, ws_token: str | None = None) -> Grant:
         """Who opens a WebSocket on that session. `ws_token` is the query's. Raises Denied."""
-        self._check_origin(request)
+        self._check_origin(caller)
         with self._challenging():
-            return self.identify(request, session_id, ws_token)
+            return self.identify(caller, session_id, ws_token)
 
-    def enter(self, request: Request) -> Grant:
+    def enter(self, caller: Caller) -> Grant:
         """Who calls over HTTP. Raises Denied."""
-        self._check_origin(request)
+        self._check_origin(caller)
         with self._challenging():
-            return self._authenticator.identify(request) if self._authenticator else Grant("")
+            return self._authenticator.identify(caller) if self._authenticator else Grant("")
 
     def mint(self, grant: Grant, session_id: str) -> tuple[str, int]:
         """A `ws_token` for that session, and the second (unix time) in which it expires."""
@@ -57,20 +57,20 @@ class Gate:
         """What a connection has to renew in time; None if nothing expires."""
         return None if grant.expires_at == inf else Lease(self, grant, session_id)
 
-    def identify(self, request: Request, session_id: str, ws_token: str | None = None) -> Grant:
+    def identify(self, caller: Caller, session_id: str, ws_token: str | None = None) -> Grant:
         """Whose credential it is, wherever the page stands. Raises Denied."""
         if self._authenticator is None:
             return Grant("")
-        token = request.token if ws_token is None else ws_token
+        token = caller.token if ws_token is None else ws_token
         if ws_token is not None or (token is not None and token.startswith(PREFIX)):
             return self._ws_tokens.check(token or "", session_id, self._principals())
-        return self._authenticator.identify(request)
+        return self._authenticator.identify(caller)
 
     def _principals(self) -> Collection[str] | None:
         return self._authenticator.principals() if self._authenticator else EVERYBODY
 
-    def _check_origin(self, request: Request) -> None:
-        if not self._origins.allow(request):
+    def _check_origin(self, caller: Caller) -> None:
+        if not self._origins.allow(caller):
             raise Denied(403, "pages of this origin are not let in")
 
     @contextmanager
@@ -113,6 +113,6 @@ class Lease:
         return True
 
 
-def _bearer(token: str) -> Request:
-    """A request that shows nothing but this token."""
-    return Request([(b"authorization", b"Bearer " + token.encode("latin-1", "replace"))])
+def _bearer(token: str) -> Caller:
+    """A caller that shows nothing but this token."""
+    return Caller([(b"authorization", b"Bearer " + token.encode("latin-1", "replace"))])

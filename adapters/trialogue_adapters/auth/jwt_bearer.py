@@ -12,7 +12,7 @@ from typing import Any
 
 import jwt
 
-from trialogue_adapters.auth.port import Denied, Grant, Misconfigured, Request, is_principal
+from trialogue_adapters.auth.port import Caller, Denied, Grant, Misconfigured, is_principal
 
 MIN_HMAC_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 """A key as long as the hash's output (RFC 7518, section 3.2)."""
@@ -51,8 +51,8 @@ class JwtBearer:
     def __repr__(self) -> str:
         return f"<JwtBearer {self._algorithm}>"
 
-    def identify(self, request: Request) -> Grant:
-        token = request.token
+    def identify(self, caller: Caller) -> Grant:
+        token = caller.token
         if token is None:
             raise Denied(401, "a JWT is needed")
         claims = self._claims(token)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from trialogue_adapters.auth.port import Misconfigured, Request
+from trialogue_adapters.auth.port import Caller, Misconfigured
 
 ANY = "*"
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -45,19 +45,19 @@ class Origins:
     def __repr__(self) -> str:
         return f"<Origins {'all' if self._any else f'same and {len(self._listed)}'}>"
 
-    def allow(self, request: Request) -> bool:
-        """May the page that sends this request? True if no page does."""
-        return self._any or all(self._is_allowed(sent, request) for sent in request.all("origin"))
+    def allow(self, caller: Caller) -> bool:
+        """May the page that calls? True if no page does."""
+        return self._any or all(self._is_allowed(sent, caller) for sent in caller.all("origin"))
 
-    def _is_allowed(self, sent: str, request: Request) -> bool:
+    def _is_allowed(self, sent: str, caller: Caller) -> bool:
         origin = parse_origin(sent)
         if origin is None:
             return False
         if origin in self._listed:
             return True
-        if request.secure and origin.scheme != "https":
+        if caller.secure and origin.scheme != "https":
             return False
-        return origin == parse_origin(f"{origin.scheme}://{request.first('host')}")
+        return origin == parse_origin(f"{origin.scheme}://{caller.first('host')}")
 
 
 def parse_origin(text: str) -> Origin | None:

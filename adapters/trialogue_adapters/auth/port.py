@@ -1,4 +1,4 @@
-"""The Authenticator port: the facts of a request in, a principal or a refusal out."""
+"""The Authenticator port: what a caller shows goes in, a principal or a refusal comes out."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MAX_PRINCIPAL = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What is known of a request that wants in.
+class Caller:
+    """What a request tells of who sends it.
 
     `headers` are as they came; `secure`: TLS ends in this process; `peer`: the TCP peer's address, "" if it has none.
     """
@@ -74,13 +74,13 @@ class Misconfigured(Exception):
 
 
 class Authenticator(Protocol):
-    """Tells who sends a request. Called on Trio's thread, so it must not block for long."""
+    """Tells who calls. Called on Trio's thread, so it must not block for long."""
 
     @property
     def challenges(self) -> Sequence[str]:
         """What is wanted, as values of `WWW-Authenticate`."""
 
-    def identify(self, request: Request) -> Grant:
+    def identify(self, caller: Caller) -> Grant:
         """Who it is. Raises Denied."""
 
     def principals(self) -> Collection[str] | None:

@@ -16,7 +16,7 @@ import trio
 
 from trialogue import Connection, Disconnected, Hub, Limits, Policy
 from trialogue_adapters import web
-from trialogue_adapters.auth import Gate, Request
+from trialogue_adapters.auth import Caller, Gate
 from trialogue_adapters.bridges import Runtime, open_service
 from trialogue_adapters.metrics import PrometheusMeter
 from trialogue_adapters.servers.handshake import PATH, Reception, Rejected, Welcome, without_token
@@ -228,7 +228,7 @@ class App:
         if path != PATH:
             raise Rejected(404, f"there is no WebSocket here: {PATH}")
         secure, peer = scope.get("scheme") == "wss", (scope.get("client") or ("",))[0]
-        return self.reception.welcome(query, Request(scope["headers"], scope.get("subprotocols", ()), secure, peer))
+        return self.reception.welcome(query, Caller(scope["headers"], scope.get("subprotocols", ()), secure, peer))
 
     # HTTP.
 

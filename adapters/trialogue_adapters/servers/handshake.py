@@ -17,7 +17,7 @@ from trialogue import SUBPROTOCOL, Handshake, Hub, Policy, Position
 from trialogue.core.dialects import Dialect, dialect_for
 from trialogue.core.errors import Lang
 from trialogue.core.protocol import SESSION_ID_PATTERN
-from trialogue_adapters.auth import Denied, Gate, Request
+from trialogue_adapters.auth import Caller, Denied, Gate
 from trialogue_adapters.servers.address import client_address
 
 SESSION_ID = re.compile(SESSION_ID_PATTERN)
@@ -63,12 +63,12 @@ class Reception:
     heartbeat: float = 20.0
     proxies: int = 0
 
-    def welcome(self, query: bytes, request: Request) -> Welcome:
+    def welcome(self, query: bytes, caller: Caller) -> Welcome:
         """Check a request for `/chat-ws`; what costs least comes first. Raises Rejected."""
         hub = self.hub
         if not hub.running or hub.draining:
             raise Rejected(503, "the server is about to restart", RETRY_SOON)
-        address = client_address(request.peer, request.all("x-forwarded-for"), self.proxies)
+        address = client_address(caller.peer, caller.all("x-forwarded-for"), self.proxies)
         if not hub.admission.knock(address):
             raise Rejected(429, "too many handshakes from this address", RETRY_SOON)
         if hub.limits.max_connections and hub.connections >= hub.limits.max_connections:
@@ -80,9 +80,9 @@ class Reception:
         session_id = _once(fields, "session_id")
         if session_id is None or not SESSION_ID.fullmatch(session_id):
             raise Rejected(400, "session_id: 1 to 128 of A-Z a-z 0-9 . _ ~ : - exactly once in the query")
-        after, lang = _after(fields), _lang(fields, ",".join(request.all("accept-language")))
+        after, lang = _after(fields), _lang(fields, ",".join(caller.all("accept-language")))
         try:
-            grant = self.gate.admit(request, session_id, _once(fields, "ws_token"))
+            grant = self.gate.admit(caller, session_id, _once(fields, "ws_token"))
         except Denied as denied:
             raise Rejected.denied(denied) from None
         client = f"principal {grant.principal}" if grant.principal else f"address {address}"
@@ -97,7 +97,7 @@ class Reception:
             heartbeat_s=self.heartbeat,
             credential=self.gate.lease(grant, session_id),
         )
-        speaks_v1 = SUBPROTOCOL in request.subprotocols
+        speaks_v1 = SUBPROTOCOL in caller.subprotocols
         dialect = dialect_for("trialogue.v1" if speaks_v1 else "seed", lang)
         return Welcome(handshake, dialect, SUBPROTOCOL if speaks_v1 else None)
 

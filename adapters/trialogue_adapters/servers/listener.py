@@ -30,7 +30,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
 from trialogue import Connection, Disconnected, Limits
-from trialogue_adapters.auth import Request
+from trialogue_adapters.auth import Caller
 from trialogue_adapters.servers.asgi import App
 from trialogue_adapters.servers.guard import contained
 from trialogue_adapters.servers.handshake import PATH, Rejected, Welcome, is_key
@@ -285,7 +285,7 @@ def _welcome(app: App, request: WebSocketRequest) -> Welcome:
     remote = request.remote
     peer = remote.address if isinstance(remote, Endpoint) else ""
     query = request.path.partition("?")[2].encode("latin-1", "replace")
-    return app.reception.welcome(query, Request(headers, request.proposed_subprotocols, peer=str(peer)))
+    return app.reception.welcome(query, Caller(headers, request.proposed_subprotocols, peer=str(peer)))
 
 
 def _host(request: WebSocketRequest) -> bytes:

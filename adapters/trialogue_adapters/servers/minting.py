@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from trialogue_adapters.auth import Denied, Gate, Request
+from trialogue_adapters.auth import Caller, Denied, Gate
 from trialogue_adapters.servers.handshake import SESSION_ID, Rejected
 
 MINT_PATH = "/auth/ws-token"
@@ -23,11 +23,11 @@ async def mint(
     gate: Gate, scope: MutableMapping[str, Any], receive: Callable[[], Awaitable[MutableMapping[str, Any]]]
 ) -> Answer:
     """Answer the request: status, body, headers. The caller is judged before its body is read."""
-    request = Request(scope["headers"], secure=scope.get("scheme") == "https")
+    caller = Caller(scope["headers"], secure=scope.get("scheme") == "https")
     try:
         if scope["method"] != "POST":
             raise Rejected(405, "POST only", [(b"allow", b"POST")])
-        grant = gate.enter(request)
+        grant = gate.enter(caller)
         token, expires_at = gate.mint(grant, _session_id(await _body(receive)))
     except Denied as denied:
         return _refusal(Rejected.denied(denied))

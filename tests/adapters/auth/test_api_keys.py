@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from trialogue_adapters.auth import Denied, Misconfigured, Request
+from trialogue_adapters.auth import Caller, Denied, Misconfigured
 from trialogue_adapters.auth.api_keys import ApiKeys, read_keys
 
 
-def shows(key: str) -> Request:
-    return Request([(b"x-api-key", key.encode())])
+def shows(key: str) -> Caller:
+    return Caller([(b"x-api-key", key.encode())])
 
 
 def who(keys: ApiKeys, key: str) -> str | None:
@@ -51,7 +51,7 @@ def test_nothing_else_is_a_key(path: Path, key: str) -> None:
 
 def test_without_a_key_it_says_that_one_is_needed(path: Path) -> None:
     with pytest.raises(Denied, match="needed") as caught:
-        ApiKeys(path).identify(Request())
+        ApiKeys(path).identify(Caller())
     assert caught.value.status == 401
 
 

@@ -14,7 +14,7 @@ jwt = pytest.importorskip("jwt")
 from cryptography.hazmat.primitives import serialization  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: E402
 
-from trialogue_adapters.auth import Denied, Misconfigured, Request  # noqa: E402
+from trialogue_adapters.auth import Caller, Denied, Misconfigured  # noqa: E402
 from trialogue_adapters.auth.jwt_bearer import FAR_FUTURE, JwtBearer  # noqa: E402
 
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -38,8 +38,8 @@ def bearer(key: bytes = KEY, algorithm: str = "HS256", now: float = NOW, **optio
     return JwtBearer(key, algorithm, now=lambda: now, **options)
 
 
-def shows(token: str) -> Request:
-    return Request([(b"authorization", f"Bearer {token}".encode())])
+def shows(token: str) -> Caller:
+    return Caller([(b"authorization", f"Bearer {token}".encode())])
 
 
 def status(authenticator: JwtBearer, token: str) -> int:
@@ -139,7 +139,7 @@ def test_nonsense_is_refused(token: str) -> None:
 
 def test_nobody_is_asked_for_a_token() -> None:
     with pytest.raises(Denied, match="needed"):
-        bearer().identify(Request())
+        bearer().identify(Caller())
 
 
 def test_a_token_for_somebody_else_is_403() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from trialogue_adapters.auth import Misconfigured, Origins, Request
+from trialogue_adapters.auth import Caller, Misconfigured, Origins
 
 
 def allowed(origins: Origins, origin: str | None, host: str = "chat.example", *, secure: bool = False) -> bool:
     fields = [(b"Host", host.encode())]
     if origin is not None:
         fields.append((b"Origin", origin.encode("latin-1")))
-    return origins.allow(Request(fields, secure=secure))
+    return origins.allow(Caller(fields, secure=secure))
 
 
 OWN = [
@@ -72,7 +72,7 @@ def test_a_star_lets_all_in() -> None:
 
 def test_a_second_origin_cannot_hide_behind_the_first() -> None:
     fields = [(b"host", b"chat.example"), (b"origin", b"https://chat.example"), (b"origin", b"https://evil.example")]
-    assert not Origins().allow(Request(fields))
+    assert not Origins().allow(Caller(fields))
 
 
 @pytest.mark.parametrize("entry", ["app.example", "https://app.example/", "https://*.app.example/x", "", "null"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trialogue_adapters.auth import Denied, Request
+from trialogue_adapters.auth import Caller, Denied
 from trialogue_adapters.auth.port import is_principal
 
 SHOWN = [
@@ -25,11 +25,11 @@ SHOWN = [
 @pytest.mark.parametrize(("headers", "offers", "token"), SHOWN)
 def test_the_credential_that_counts(headers: dict[str, str], offers: tuple[str, ...], token: str | None) -> None:
     fields = [(name.encode(), value.encode()) for name, value in headers.items()]
-    assert Request(fields, offers).token == token
+    assert Caller(fields, offers).token == token
 
 
 def test_neither_a_request_nor_a_refusal_shows_a_credential() -> None:
-    request = Request([(b"x-api-key", b"secret")], ["bearer.secret"])
+    request = Caller([(b"x-api-key", b"secret")], ["bearer.secret"])
     assert "secret" not in repr(request)
     assert str(Denied(401, "no")) == "401: no"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trialogue import Hub, Limits, Position
-from trialogue_adapters.auth import Gate, Request
+from trialogue_adapters.auth import Caller, Gate
 from trialogue_adapters.auth.api_keys import ApiKeys
 from trialogue_adapters.servers.handshake import Reception, Rejected, Welcome, without_token
 
@@ -26,7 +26,7 @@ async def knock(
     fields += [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     async with (hub or Hub()).open() as open_hub:
         try:
-            request = Request(fields, offers)
+            request = Caller(fields, offers)
             return Reception(open_hub, gate or Gate()).welcome(query.encode(), request)
         except Rejected as error:
             rejected = error
@@ -108,7 +108,7 @@ async def test_a_full_a_draining_and_a_closed_hub_are_503() -> None:
             await knock(hub=hub)
         assert caught.value.status == 503
     with pytest.raises(Rejected) as caught:
-        Reception(Hub(), Gate()).welcome(b"session_id=s", Request())
+        Reception(Hub(), Gate()).welcome(b"session_id=s", Caller())
     assert caught.value.status == 503
 
 
@@ -121,7 +121,7 @@ async def test_who_passes_is_the_principal_and_others_hear_what_is_wanted(tmp_pa
         await knock(gate=gate)
     assert caught.value.status == 401
     assert [name for name, _ in caught.value.headers] == [b"www-authenticate"] * 2
-    token, expires_at = gate.mint(gate.enter(Request([(b"x-api-key", b"a-key")])), "s")
+    token, expires_at = gate.mint(gate.enter(Caller([(b"x-api-key", b"a-key")])), "s")
     welcome = await knock(f"session_id=s&ws_token={token}", gate=gate)
     assert welcome.handshake.principal == "alice"
     assert welcome.handshake.credential is not None
