@@ -156,37 +156,13 @@ def test_config_masks_the_secret(tmp_path: Path) -> None:
     assert SECRET not in done.stdout + done.stderr
 
 
-WRONG: list[tuple[tuple[str, ...], str]] = [
-    (("--api-key-file", "nowhere"), "nowhere"),
-    (("--api-key-file", "empty"), "no key"),
-    (("--api-key-file", "broken"), "line 2"),
-    (("--auth", "jwt"), "--jwt-key-file"),
-    (("--auth", "jwt", "--jwt-key-file", "nowhere"), "nowhere"),
-    (("--auth", "jwt", "--jwt-key-file", "empty"), "HS256"),
-    (("--auth", "jwt", "--jwt-key-file", "secret", "--jwt-algorithm", "RS256"), "RS256"),
-    (("--auth", "jwt", "--jwt-key-file", "secret", "--jwt-algorithm", "none"), "jwt-algorithm"),
-    (("--auth", "jwt", "--jwt-key-file", "secret", "--api-key-file", "keys"), "one of them"),
-    (("--auth", "basic"), "auth"),
-    (("--ws-token-secret", "short"), "32"),
-    (("--ws-token-secret-file", "empty"), "32"),
-    (("--ws-token-secret-file", "nowhere"), "nowhere"),
-    (("--ws-token-secret-file", "secret", "--ws-token-secret", SECRET), "one of them"),
-    (("--allow-origin", "app.example"), "app.example"),
-    (("--ws-token-ttl", "0"), "ws-token-ttl"),
-]
-
-
-@pytest.mark.parametrize(("flags", "named"), WRONG, ids=[" ".join(flags) for flags, _ in WRONG])
-def test_a_wrong_set_up_is_one_line_and_exit_code_2(tmp_path: Path, flags: tuple[str, ...], named: str) -> None:
-    write_files(tmp_path)
-    (tmp_path / "empty").write_text("")
-    (tmp_path / "broken").write_text("alice:key-of-alice\nbob:two words\n")
-    done = said(tmp_path, "serve", "--port", "0", *flags)
+def test_a_wrong_set_up_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("alice:key-of-alice\nbob:two words\n")
+    done = said(tmp_path, "serve", "--port", "0", "--api-key-file", "keys")
     assert (done.returncode, done.stdout) == (2, "")
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert named in done.stderr
-    for secret in ("words", "short", "key-of-alice", SECRET):
-        assert secret not in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "line 2" in line
+    assert "words" not in line
 
 
 def test_keys_make_a_host_that_others_can_reach_permissible(tmp_path: Path) -> None:

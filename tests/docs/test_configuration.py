@@ -19,7 +19,7 @@ ROWS = {flag: (variable, default, meaning) for flag, variable, default, meaning 
 
 def shown(default: Any) -> str:
     """A default as the page writes it."""
-    if default is None:
+    if default in (None, ()):
         return "none"
     if isinstance(default, bool):
         return "on" if default else "off"

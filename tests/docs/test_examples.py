@@ -7,7 +7,8 @@ A directive in an HTML comment directly above a block says what it is; `; ` sepa
     hypercorn                      a shell command that runs hypercorn; the test adds a free port
     transcript [: QUERY]           `>` lines are sent to a server, `<` lines must come; QUERY: lang=…, subprotocol=…
     output                         what the block before prints
-    needs: PACKAGE                 skipped without it
+    locked: files|server|client    the files of a server that wants keys, that server, and its clients
+    needs: PACKAGE or COMMAND      skipped without it
     not run: REASON                nothing to run
 
 Without one: Python and JavaScript are clients that must succeed against a server, shell must succeed, JSON frames must
@@ -28,7 +29,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ from trialogue.core.protocol import (
 
 DOCS = Path(__file__).parents[2] / "docs"
 GUIDE, KOREAN = DOCS / "websocket-api-guide.md", DOCS / "ko" / "websocket-api-guide.md"
-PAGES = (DOCS.parent / "README.md", GUIDE, DOCS / "design.md", DOCS / "configuration.md")
+PAGES = (DOCS.parent / "README.md", GUIDE, DOCS / "design.md", DOCS / "configuration.md", DOCS / "auth.md")
 LISTENERS = ("hypercorn", "trio-websocket")
 
 SERVER_EVENTS = {
@@ -147,6 +148,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PATH": path, "PYTHONUTF8": "1", **more}
 
 
+DEFAULT_HTTP = "http://127.0.0.1:8000"
 OURS = re.compile(r"listening on http(://127\.0\.0\.1:\d+)\n")
 HYPERCORNS = re.compile(r".*Running on http(://127\.0\.0\.1:\d+) .*\n")
 
@@ -180,6 +182,16 @@ def serve(folder: Path, *flags: str) -> Any:
 def words_url(workshop: Path) -> Iterator[str]:
     """The server of the guide's first example."""
     with serve(workshop, "--service", "words:ChatService") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def locked_url(workshop: Path) -> Iterator[str]:
+    """The server that wants keys, with the files that its page makes, as its page starts it."""
+    blocks = {block.directives["locked"]: block for block in BLOCKS if "locked" in block.directives}
+    skip_without(blocks["files"])
+    check_shell(blocks["files"], workshop)
+    with serving(["bash", "-ec", blocks["server"].text], workshop) as url:
         yield url
 
 
@@ -231,6 +243,8 @@ async def test_block(block: Block, request: pytest.FixtureRequest, workshop: Pat
             await ask(url)
     elif "server" in directives:
         await run_server(block, workshop)
+    elif "locked" in directives:
+        await trio.to_thread.run_sync(run_locked, block, request.getfixturevalue("locked_url"), workshop)
     elif "hypercorn" in directives:
         command = ["bash", "-ec", f"{block.text.rstrip()} --bind 127.0.0.1:0"]
         with serving(command, workshop, HYPERCORNS) as url:
@@ -253,9 +267,17 @@ async def test_block(block: Block, request: pytest.FixtureRequest, workshop: Pat
         pytest.fail(f"{block.page.name}:{block.line}: a {block.language} block is neither run nor marked as not run")
 
 
+def run_locked(block: Block, url: str, workshop: Path) -> None:
+    """A client of the server with keys; that server's own blocks have been run when it is there."""
+    if block.language == "python":
+        run_client(block, url, workshop)
+    elif block.directives["locked"] == "client":
+        check_shell(replace(block, text=block.text.replace(DEFAULT_HTTP, f"http{url.removeprefix('ws')}")), workshop)
+
+
 def skip_without(block: Block) -> None:
     needed = block.directives.get("needs")
-    if needed and importlib.util.find_spec(needed) is None:
+    if needed and importlib.util.find_spec(needed) is None and shutil.which(needed) is None:
         pytest.skip(f"{needed} is not installed")
 
 

@@ -1,0 +1,86 @@
+"""`deployment.py`: from settings to a gate, and what an operator is told of settings that make none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.auth import SECRET, token, write_files
+from trialogue_adapters.auth import Caller, Denied, Grant, Misconfigured
+from trialogue_adapters.cli import read_settings
+from trialogue_adapters.deployment import make_gate
+from trialogue_adapters.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"TRIALOGUE_{name.upper()}", raising=False)
+    write_files(tmp_path)
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "broken").write_text("alice:key-of-alice\nbob:two words\n")
+
+
+WRONG: list[tuple[tuple[str, ...], str]] = [
+    (("--api-key-file", "nowhere"), "nowhere"),
+    (("--api-key-file", "empty"), "no key"),
+    (("--api-key-file", "broken"), "line 2"),
+    (("--auth", "jwt"), "--jwt-key-file"),
+    (("--auth", "jwt", "--jwt-key-file", "nowhere"), "nowhere"),
+    (("--auth", "jwt", "--jwt-key-file", "empty"), "HS256"),
+    (("--auth", "jwt", "--jwt-key-file", "secret", "--jwt-algorithm", "RS256"), "RS256"),
+    (("--auth", "jwt", "--jwt-key-file", "secret", "--jwt-algorithm", "none"), "jwt-algorithm"),
+    (("--auth", "jwt", "--jwt-key-file", "secret", "--api-key-file", "keys"), "one of them"),
+    (("--auth", "basic"), "auth"),
+    (("--ws-token-secret", "short"), "32"),
+    (("--ws-token-secret-file", "empty"), "32"),
+    (("--ws-token-secret-file", "nowhere"), "nowhere"),
+    (("--ws-token-secret-file", "secret", "--ws-token-secret", SECRET), "one of them"),
+    (("--allow-origin", "app.example"), "app.example"),
+    (("--ws-token-ttl", "0"), "ws-token-ttl"),
+]
+
+
+@pytest.mark.parametrize(("flags", "named"), WRONG, ids=[" ".join(flags) for flags, _ in WRONG])
+def test_a_wrong_set_up_is_named_and_shows_no_secret(
+    flags: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        make_gate(read_settings(flags))
+        said = ""
+    except Misconfigured as error:
+        said = str(error)
+    except SystemExit:
+        said = capsys.readouterr().err
+    assert named in said
+    assert "\n" not in said.rstrip()
+    for secret in ("words", "short", "key-of-alice", SECRET):
+        assert secret not in said
+
+
+def test_without_settings_the_gate_is_open() -> None:
+    assert make_gate(read_settings([])).admit(Caller(), "s") == Grant("")
+
+
+def test_a_secret_comes_from_a_file_or_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = ["--api-key-file", "keys"]
+    monkeypatch.setenv("TRIALOGUE_WS_TOKEN_SECRET", SECRET)
+    assert make_gate(read_settings(keys)).admit(Caller(), "s", token("s")).principal == "alice"
+    monkeypatch.delenv("TRIALOGUE_WS_TOKEN_SECRET")
+    gate = make_gate(read_settings([*keys, "--ws-token-secret-file", "secret", "--ws-token-ttl", "7"]))
+    assert gate.admit(Caller(), "s", token("s")).principal == "alice"
+    assert gate.mint(Grant("alice"), "s")[1] == pytest.approx(gate.now() + 7, abs=2)
+    with pytest.raises(Denied):
+        make_gate(read_settings(keys)).admit(Caller(), "s", token("s"))
+
+
+def test_several_origins(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = ("https://a.example", "https://b.example")
+    assert read_settings(["--allow-origin", listed[0], "--allow-origin", listed[1]]).allow_origin == listed
+    monkeypatch.setenv("TRIALOGUE_ALLOW_ORIGIN", ", ".join(listed))
+    assert read_settings([]).allow_origin == listed
+    Path("trialogue.toml").write_text(f"allow_origin = {list(listed)}")
+    monkeypatch.delenv("TRIALOGUE_ALLOW_ORIGIN")
+    assert read_settings([]).allow_origin == listed
