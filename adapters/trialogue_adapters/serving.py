@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NoReturn
 
@@ -26,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 FAREWELL_SECONDS = 0.6
 """How long clients get to answer our close frames, of the second that a drain may take past its timeout."""
+
+LEAVE_SECONDS = 0.9
+"""How long after the drain's timeout the process ends, come what may. A service may have shielded its own closing, or
+may block its thread; but whoever started us will kill us soon, and a clean exit code has to come before that."""
 
 
 async def serve(settings: Settings, app: App, announce: Callable[[str], None]) -> None:
@@ -52,6 +57,9 @@ async def serve(settings: Settings, app: App, announce: Callable[[str], None]) -
 async def _drain_on_signal(app: App, drain_timeout: float, signals: AsyncIterator[int]) -> None:
     async for _ in signals:
         break
+    last_resort = threading.Timer(drain_timeout + LEAVE_SECONDS, os._exit, (0,))
+    last_resort.daemon = True
+    last_resort.start()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_leave_at_once_on, signals)
         await app.hub.drain(drain_timeout, FAREWELL_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 
@@ -30,7 +31,12 @@ class Census:
 
 @dataclass(frozen=True, slots=True)
 class Commons:
-    """Handed down by the hub. `changed` is called when somebody may have ended something."""
+    """Handed down by the hub.
+
+    Args:
+        changed: called when somebody may have ended something.
+        goodbye: called by a session that is drained: its connections may go.
+    """
 
     limits: Limits
     meter: Meter
@@ -41,3 +47,4 @@ class Commons:
     nursery: trio.Nursery
     service: Callable[[], Service | None]
     changed: Callable[[], None]
+    goodbye: Callable[[Any], None]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from random import randrange
 from typing import Any, Self
 
 import trio
@@ -35,6 +36,15 @@ logger = logging.getLogger(__name__)
 MAX_CRASHES = 3
 CRASH_WINDOW = 30.0
 """More than `MAX_CRASHES` crashes of a session's actor within this many seconds, and it is closed with 1011."""
+
+DRAIN_BATCH = 100
+DRAIN_PAUSE = 0.02
+"""Sessions that a drain tells at once, and the seconds between two such batches: a goodbye takes about 0.1 ms, so that
+whoever still streams waits for 10 ms, and 10,000 connections are closed in two seconds."""
+
+RETURNS_PER_SECOND = 500
+"""How fast clients are asked to come back after a drain: half of what a listener was seen to accept."""
+MIN_RETURN_MS = 1000
 
 
 class Hub:
@@ -93,8 +103,9 @@ class Hub:
                 self.shelf,
                 alarms,
                 nursery,
-                lambda: self.service,
-                self._changed,
+                service=lambda: self.service,
+                changed=self._changed,
+                goodbye=self._say_goodbye,
             )
             try:
                 yield self
@@ -137,6 +148,8 @@ class Hub:
     def refusal(self) -> Fault | None:
         """Why no new turn can be taken now, whoever asks; None if one can."""
         limits = self.limits
+        if self.draining:
+            return Fault("WS-006")
         if self.service is None:
             return Fault("WS-002")
         if limits.max_abandoned and self.census.abandoned >= limits.max_abandoned:
@@ -203,22 +216,43 @@ class Hub:
     async def drain(self, timeout: float, farewell: float = 1.0) -> None:
         """Leave without dropping anyone: no new turns, running ones get `timeout` seconds, then WS-006; close 1012.
 
-        Returns when every connection has gone, at the latest `timeout + farewell` seconds from now. Cancelled: no
-        new turns are taken all the same.
+        A session's connections are let go when it has nothing left to do; those that have nothing to do now leave in
+        batches. Returns when every connection has gone, at the latest `timeout + farewell` seconds from now (and a
+        little more if there are thousands of turns to end). Cancelled: no new turns are taken all the same.
         """
         self.draining = True
-        for session in tuple(self.sessions.values()):
-            session.tell(Drain(now=False))
         with trio.move_on_after(timeout):
-            while not all(session.drained for session in self.sessions.values()):
-                await self._waiting.park()
+            busy_first = sorted(self.sessions.values(), key=lambda session: session.state.idle)
+            await self._tell_in_batches(busy_first, Drain(now=False), timeout / 2)
+            await self._until_drained()
+        unfinished = [session for session in self.sessions.values() if not session.drained]
+        await self._tell_in_batches(unfinished, Drain(now=True), farewell / 4)
+        with trio.move_on_after(farewell / 4):  # for upstreams to close, so that receipts and services tell the truth
+            await self._until_drained()
         for session in tuple(self.sessions.values()):
-            session.tell(Drain(now=True))
-        with trio.move_on_after(farewell / 2):  # for upstreams to close, so that receipts and services tell the truth
-            while not all(session.drained for session in self.sessions.values()):
-                await self._waiting.park()
-        for session in tuple(self.sessions.values()):
-            session.dismiss(CloseCode.RESTART, "restart", Goaway("drain", 1000))
+            self._say_goodbye(session)
         with trio.move_on_after(farewell / 2):
             while self.connections:
                 await self._waiting.park()
+
+    async def _tell_in_batches(self, sessions: Sequence[Session], message: Drain, within: float) -> None:
+        """Tell them all, in that order, in `within` seconds at most."""
+        pause = min(DRAIN_PAUSE, within * DRAIN_BATCH / max(1, len(sessions)))
+        for start in range(0, len(sessions), DRAIN_BATCH):
+            if start:
+                await trio.sleep(pause)
+            for session in sessions[start : start + DRAIN_BATCH]:
+                session.tell(message)
+
+    async def _until_drained(self) -> None:
+        while undrained := [session for session in self.sessions.values() if not session.drained]:
+            for session in undrained:  # one after the other: not all of them again whenever anything changes
+                while not session.drained and self.sessions.get(session.key) is session:
+                    await self._waiting.park()
+
+    def _say_goodbye(self, session: Session) -> None:
+        """Close its connections with 1012. Each is told its own time to come back, so that they do not come as one."""
+        spread_ms = 1000 * self.connections // RETURNS_PER_SECOND
+        for client in tuple(session.clients.values()):
+            goaway = Goaway("drain", MIN_RETURN_MS + randrange(spread_ms + 1))  # noqa: S311 - no secret
+            client.dismiss(CloseCode.RESTART, "restart", goaway)

@@ -308,7 +308,7 @@ class Session:
     def _rest(self) -> None:
         """Between two steps: a drained session lets its connections go; whoever waits for a change hears of it."""
         if self.drained:
-            self.dismiss(CloseCode.RESTART, "restart", Goaway("drain", 1000))
+            self._commons.goodbye(self)
         self._commons.changed()
 
     def _append(self, events: list[Event]) -> None:
@@ -463,11 +463,8 @@ class Session:
                 self.log.extend([Failed(turn.message_id, Fault("WS-007"))])
                 self._commons.meter.ended(Ending.FAILED, "WS-007", 0, 0)
         finally:
-            self.dismiss(CloseCode.CRASHED, "session crashed repeatedly")
-
-    def dismiss(self, code: CloseCode, reason: str, goaway: Goaway | None = None) -> None:
-        for client in tuple(self.clients.values()):
-            client.dismiss(code, reason, goaway)
+            for client in tuple(self.clients.values()):
+                client.dismiss(CloseCode.CRASHED, "session crashed repeatedly")
 
 
 def _timestamp() -> str:
