@@ -22,6 +22,7 @@ from support import services
 
 LISTENERS = ("hypercorn", "trio-websocket")
 SERVICES = Path(services.__file__)
+PLANTED = SERVICES.with_name("planted.py")
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 
@@ -78,13 +79,25 @@ def command(listener: str, service: str, *flags: str) -> list[str]:
 
 
 @contextmanager
-def running(folder: Path, listener: str, flags: Sequence[str] = (), service: str = "chat:service") -> Generator[Server]:
-    """Start a server in `folder`, with the misbehaving service as `chat.py` there."""
+def running(
+    folder: Path,
+    listener: str,
+    flags: Sequence[str] = (),
+    service: str = "chat:service",
+    descriptors: int | None = None,
+) -> Generator[Server]:
+    """Start a server in `folder`, with the misbehaving service as `chat.py` there (and `planted.py` beside it).
+
+    Args:
+        descriptors: the most that the process may have open, hard limit and soft.
+    """
     if not (folder / "chat.py").exists():
         shutil.copy(SERVICES, folder / "chat.py")
+        shutil.copy(PLANTED, folder)
+    limit = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(descriptors)] if descriptors else []
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
-            command(listener, service, *flags),
+            [*limit, *command(listener, service, *flags)],
             cwd=folder,
             env=environment(),
             stdout=subprocess.PIPE,

@@ -5,10 +5,12 @@ this file, one JSON object a line, with the system-wide monotonic time. The cont
 
 Options, all of them optional:
     retrieval: seconds before anything is told · metadata: its data, null for none · first: seconds before the first
-    token · tokens: how many, or texts: which · pace: seconds after each · done: data of the done event, null for none
+    token · tokens: how many (null: it never ends), or texts: which · pace: seconds after each · done: data of the done
+    event, null for none
     at: {"n": [verb, value]} before the nth token (n = the number of tokens: before the done). Verbs: raise (value: the
         exception's name), end, yield (value: any item), surrogate, sleep, block (the thread)
-    on_cancel: swallow (go on as if nothing was), stubborn (refuse for `stubborn` seconds), error (yield an error event)
+    on_cancel: swallow (go on as if nothing was; on asyncio only, Trio cancels again), stubborn (refuse for `stubborn`
+        seconds, then yield another token), error (yield an error event)
     hook: what `ended` does: raise, or sleep for so many seconds
 """
 
@@ -18,6 +20,8 @@ import json
 import threading
 import time
 from contextlib import suppress
+from functools import cache
+from itertools import chain, count
 from pathlib import Path
 
 import trio
@@ -27,9 +31,15 @@ SOURCE = {"title": "A guide", "score": 0.5, "content_preview": "how it works", "
 _lock = threading.Lock()
 
 
+@cache
+def _file():
+    """Kept open: a process that has no descriptor left records too."""
+    return RECORD.open("a", encoding="utf-8", buffering=1)
+
+
 def record(what, message, **more):
-    with _lock, RECORD.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"what": what, "message": message, "at": time.monotonic(), **more}) + "\n")
+    with _lock:
+        _file().write(json.dumps({"what": what, "message": message, "at": time.monotonic(), **more}) + "\n")
 
 
 def steps(options):
@@ -39,9 +49,10 @@ def steps(options):
     if metadata is not None:
         yield "yield", {"event": "metadata", "data": metadata}
     yield "sleep", options.get("first", 0)
-    texts = options.get("texts") or [f"t{n} " for n in range(options.get("tokens", 3))]
+    number = options.get("tokens", 3)
+    texts = options.get("texts") or (f"t{n} " for n in (count() if number is None else range(number)))
     faults = options.get("at", {})
-    for n, text in enumerate([*texts, None]):
+    for n, text in enumerate(chain(texts, [None])):
         verb, value = faults.get(str(n), ("", None))
         if verb == "end":
             return
@@ -128,15 +139,25 @@ class AsyncioService:
 
 
 async def trio_service(message, session_id, options=None):
+    options = options or {}
     record("opened", message, session_id=session_id)
     try:
-        for verb, value in steps(options or {}):
+        for verb, value in steps(options):
             if verb == "yield":
                 yield value
             elif verb == "block":
                 time.sleep(value)
             elif value:
                 await trio.sleep(value)
+    except trio.Cancelled:
+        record("cancelled", message)
+        if options.get("on_cancel") == "error":
+            yield {"event": "error", "error_code": "GEN-001", "message": "cancelled", "solutions": ["again"]}
+        elif options.get("on_cancel") == "stubborn":
+            with trio.CancelScope(shield=True):
+                await trio.sleep(options["stubborn"])
+            yield {"event": "chunk", "data": "too late"}
+        raise
     finally:
         record("closed", message)
 
