@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -222,6 +223,18 @@ async def connect_and_reset(server: Server) -> None:
     async with open_wire(server) as wire:
         await wire.send(upgrade())
         wire.reset()
+
+
+async def test_a_peer_that_has_gone_without_a_word_gives_its_descriptor_back_at_once(server: Server) -> None:
+    held = Path(f"/proc/{server.process.pid}/fd")
+    before = len(list(held.iterdir()))
+    async with open_wire(server), open_wire(server):
+        with trio.fail_after(2):
+            while len(list(held.iterdir())) < before + 2:
+                await trio.sleep(0.01)
+    with trio.fail_after(1):
+        while len(list(held.iterdir())) > before:
+            await trio.sleep(0.01)
 
 
 async def connect_and_reset_in_mid_turn(server: Server) -> None:

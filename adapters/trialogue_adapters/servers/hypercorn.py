@@ -95,6 +95,7 @@ class GuardedTCPServer(TCPServer):
             self.heard = True
             await self.protocol.handle(RawData(bytes(data)))
         await self.protocol.handle(Closed())
+        await self.idle_task.stop()  # the stock would keep the descriptor of a peer that has gone for 5 s more
 
     def _upgraded(self) -> bool:
         protocol = self.protocol.protocol

@@ -81,6 +81,7 @@ def test_the_names_that_are_replaced_stand_where_they_are_looked_up() -> None:
 
 ATTRIBUTES: list[tuple[Any, str]] = [
     (TCPServer, "self.stream = stream"),
+    (TCPServer, "self.idle_task = TrioSingleTask()"),
     (WSStream, "self.app_put"),
     (WSStream, "self.handshake"),
     (WSStream, "self.connection"),
