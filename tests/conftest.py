@@ -25,10 +25,14 @@ def listener(request: pytest.FixtureRequest) -> str:
 def server(
     listener: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[Server]:
-    """The module's server; its flags are the module's `FLAGS`, its runtime is asyncio."""
-    flags = getattr(request.module, "FLAGS", ())
-    with running(tmp_path_factory.mktemp("server"), listener, flags) as server:
+    """The module's server; its flags are the module's `FLAGS`, its service the module's `SERVICE`."""
+    flags, service = getattr(request.module, "FLAGS", ()), getattr(request.module, "SERVICE", "chat:service")
+    with running(tmp_path_factory.mktemp("server"), listener, flags, service) as server:
         yield server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-faults", action="store_true", help="write what the fault matrix saw into docs/faults.md")
 
 
 @pytest.hookimpl(wrapper=True)

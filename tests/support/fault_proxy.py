@@ -143,6 +143,7 @@ class FaultProxy:
 
     def __init__(self, server: Any, port: int) -> None:
         self.host, self.port = "127.0.0.1", port
+        self.tls = getattr(server, "tls", None)
         self._server = server
         self._links: dict[int, Link] = {}
 

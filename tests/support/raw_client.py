@@ -104,10 +104,12 @@ class Wire:
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
         self._buffer = b""
+        self._sending = trio.Lock()
 
     async def send(self, data: bytes) -> None:
         with trio.fail_after(PATIENCE):
-            await self.stream.send_all(data)
+            async with self._sending:
+                await self.stream.send_all(data)
 
     async def shove(self, data: bytes) -> None:
         """Send as much as the server takes before it has had enough."""
