@@ -20,11 +20,12 @@ Frame = dict[str, Any]
 
 
 class Watcher:
-    """A v1 connection that is read all the time. `closed` tells how it ended, once it has."""
+    """A v1 connection that is read all the time: its frames, when they came, and how it ended (`closed`), once it has."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.frames: list[Frame] = [client.ready] if client.ready else []
+        self.times = [trio.current_time() for _ in self.frames]
         self.closed: Closed | None = None
         self._news = trio.Event()
 
@@ -38,6 +39,7 @@ class Watcher:
                 opcode, payload = await self.client._frame()
                 if opcode == TEXT:
                     self.frames.append(json.loads(payload))
+                    self.times.append(trio.current_time())
                     self._tell()
                 elif opcode == PING:
                     await self.client.send_frame(payload, PONG)

@@ -111,3 +111,15 @@ async def test_a_closed_stream_is_never_written_to() -> None:
         await ours.aclose()
         assert sink.put(b"x")
         assert sink.broken
+
+
+async def test_the_kernel_holds_little_for_a_peer_that_does_not_read() -> None:
+    """Over TCP, where it would take 4 MiB: all that was sent and not read is what a service has made for nobody."""
+    listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+    client = await trio.open_tcp_stream(*listener.socket.getsockname())
+    async with listener, client, await listener.accept() as stream:
+        sink, taken, frame = Sink(stream, 10.0), 0, framed([b"x" * 85])
+        while sink.put(frame):
+            taken += len(frame)
+        assert taken < 256 * 1024
+        assert len(await client.receive_some(1000)) == 1000
