@@ -294,7 +294,7 @@ async def test_from_the_first_moment_of_a_drain_no_session_takes_a_turn(autojump
 
 
 async def test_a_drain_has_time_for_its_batches_however_short_its_timeout(autojump_clock: MockClock) -> None:
-    async with bench(Scripted(obeys=False)) as it:
+    async with bench(Scripted(obeys=False), turns_per_minute=0, messages_per_minute=0) as it:
         clients = [await it.connect(f"s{n}") for n in range(5 * DRAIN_BATCH)]
         for n, client in enumerate(clients):
             await it.ask(client, "a", session_id=f"s{n}")

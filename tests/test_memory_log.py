@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from trialogue.core.events import Ended, Event, Sources, Started, Tokens, UserMessage
 from trialogue.core.machine import Policy
 from trialogue.log import Follower, Gap
-from trialogue.memory_log import MemoryLog
+from trialogue.memory_log import RUN_TOKENS, MemoryLog
 
 
 def flat(entries: list[tuple[int, Event]]) -> list[tuple[int, Any]]:
@@ -177,6 +177,24 @@ def test_a_settled_turn_is_kept_compact() -> None:
         tracemalloc.stop()
     assert settled - before < (running - before) / 4
     assert log.size < counted / 4
+
+
+def test_a_long_turn_is_kept_compact_while_it_runs_and_reads_the_same() -> None:
+    texts = [f"{n:05}가" for n in range(5000)]
+    tracemalloc.start()
+    try:
+        log = MemoryLog(1, 10_000)
+        log.settle(0)
+        before, _ = tracemalloc.get_traced_memory()
+        for n in range(0, 5000, 2):
+            log.append_tokens(Tokens("m", n, [f"{n:05}가", f"{n + 1:05}가"]), 16)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (kept - before) / 5000 < 24  # bytes; a string of its own would be 88
+    assert flat(log.read(0, log.end)) == [(n, ("m", n, text)) for n, text in enumerate(texts)]
+    follower = log.follow(RUN_TOKENS - 3, lambda entries: False)
+    assert flat(follower.take(6)) == [(n, ("m", n, texts[n])) for n in range(RUN_TOKENS - 3, RUN_TOKENS + 3)]
 
 
 async def test_the_fastest_reader_sets_the_pace() -> None:

@@ -1,7 +1,7 @@
 """The log in this process: what runs is kept as it came, what has ended is kept compact, and the oldest is trimmed.
 
-Successive tokens of a turn are one run: no object per token but its text. Once the turn is settled, its texts become
-one string with the tokens' ends beside it: 200 tokens of 5 characters take 2 KB then, and 13 before.
+Successive tokens of a turn are one run: no object per token but its text. Once the turn is settled, or the run is full,
+its texts become one string with the tokens' ends beside it: 200 tokens of 5 characters take 2 KB then, and 13 before.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ PACKED_BYTES = 4
 """What it counts for afterwards: its end in the turn's text."""
 
 
+RUN_TOKENS = 256
+"""Tokens of one run. The one that is full is packed while its turn still runs: a long answer, and most of all one that
+somebody does not read, takes a sixth of the memory for 0.1 µs per token."""
+
+
 class _Run:
     """A piece of a log: one event, or successive tokens of a turn in one list (not an object per token)."""
 
@@ -45,6 +50,8 @@ class _Run:
         """Take the tokens in, if they go on where this run ends."""
         mine = self.event
         if type(mine) is not Tokens or mine.message_id != tokens.message_id or mine.index + self.count != tokens.index:
+            return False
+        if self.count >= RUN_TOKENS:
             return False
         self.texts += tokens.texts
         self.count = len(self.texts)
@@ -179,6 +186,8 @@ class MemoryLog:
             self.size += size
             self._end = first + len(tokens.texts)
         else:
+            if self._runs:
+                self._pack(len(self._runs) - 1)
             self._keep(_Run(first, tokens), size)
         if self.size > self._notice:
             self._keep_to_bounds()
@@ -188,12 +197,7 @@ class MemoryLog:
         self._floor = floor
         settled, index = self._end if floor is None else floor, max(0, self._packed - self._dropped)
         while index < len(self._runs) and self._runs[index].offset + self._runs[index].count <= settled:
-            run = self._runs[index]
-            if isinstance(run, _Run) and isinstance(run.event, Tokens):
-                whole = Tokens(run.event.message_id, run.event.index, run.texts)
-                self._runs[index] = _PackedRun(run.offset, whole)
-                self._sizes[index] -= (TOKEN_BYTES - PACKED_BYTES) * run.count
-                self.size -= (TOKEN_BYTES - PACKED_BYTES) * run.count
+            self._pack(index)
             index += 1
         self._packed = self._dropped + index
         self._keep_to_bounds()
@@ -205,6 +209,14 @@ class MemoryLog:
     def close(self) -> None:
         self._count(-self._counted)
         self._counted = 0
+
+    def _pack(self, index: int) -> None:
+        run = self._runs[index]
+        if isinstance(run, _Run) and isinstance(run.event, Tokens):
+            whole = Tokens(run.event.message_id, run.event.index, run.texts)
+            self._runs[index] = _PackedRun(run.offset, whole)
+            self._sizes[index] -= (TOKEN_BYTES - PACKED_BYTES) * run.count
+            self.size -= (TOKEN_BYTES - PACKED_BYTES) * run.count
 
     def _keep(self, run: _Run, size: int) -> None:
         self._runs.append(run)

@@ -20,7 +20,7 @@ Frame = dict[str, Any]
 
 
 class Watcher:
-    """A v1 connection that is read all the time: its frames, when they came, and how it ended (`closed`), once it has."""
+    """A v1 connection that is read all the time: its frames, when they came, and how it ended (`closed`)."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
