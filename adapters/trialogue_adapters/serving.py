@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 FAREWELL_SECONDS = 0.6
 """How long clients get to answer our close frames, of the second that a drain may take past its timeout."""
 
-LEAVE_SECONDS = 0.9
+LEAVE_SECONDS = 0.75
 """How long after the drain's timeout the process ends, come what may. A service may have shielded its own closing, or
 may block its thread; but whoever started us will kill us soon, and a clean exit code has to come before that."""
 
