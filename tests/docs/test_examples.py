@@ -54,7 +54,11 @@ from trialogue.core.protocol import (
 
 DOCS = Path(__file__).parents[2] / "docs"
 GUIDE, KOREAN = DOCS / "websocket-api-guide.md", DOCS / "ko" / "websocket-api-guide.md"
-PAGES = (DOCS.parent / "README.md", GUIDE, DOCS / "design.md", DOCS / "configuration.md", DOCS / "auth.md")
+PAGES = (
+    DOCS.parent / "README.md",
+    GUIDE,
+    *(DOCS / name for name in ("design.md", "configuration.md", "auth.md", "faults.md")),
+)
 LISTENERS = ("hypercorn", "trio-websocket")
 
 SERVER_EVENTS = {

@@ -7,7 +7,7 @@ descriptor more than before. `pytest tests/faults/test_matrix.py -n 0 --write-fa
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import trio
 
 from faults import cells
 from faults.cells import Cell, Fault, at_point, judged
-from faults.matrix import FAMILIES, POINTS, commit, committed, rendered
+from faults.matrix import FAMILIES, POINTS, Row, commit, committed, rendered
 from support.fault_proxy import fault_proxy
 from support.raw_client import Refused, open_client, open_wire
 from support.server import LISTENERS, Server, running
@@ -114,7 +114,7 @@ async def run_cell(server: Server, proxy: Any, fault: str, point: str) -> str:
         return await judged(cell)
 
 
-async def run_family(server: Server, rows: Any, patience: float) -> dict[str, dict[str, str]]:
+async def run_family(server: Server, rows: Mapping[str, Row]) -> dict[str, dict[str, str]]:
     """All cells of the rows at the same time; what became of each, an error where it failed."""
     seen: dict[str, dict[str, str]] = {fault: {} for fault in rows}
 
@@ -128,7 +128,7 @@ async def run_family(server: Server, rows: Any, patience: float) -> dict[str, di
     async with (
         nothing_left_over(server),
         fault_proxy(server) as proxy,
-        bystander(server, patience),
+        bystander(server),
         trio.open_nursery() as nursery,
     ):
         for fault, row in rows.items():
@@ -144,8 +144,7 @@ def first(error: BaseException) -> BaseException:
     return error
 
 
-def compare(listener: str, family: str, seen: dict[str, dict[str, str]]) -> None:
-    SEEN[listener].update(seen)
+def compare(family: str, seen: dict[str, dict[str, str]]) -> None:
     wrong = [
         f"{fault} · {POINTS[point]}: expected {getattr(row, point)}, seen {seen[fault].get(point)}"
         for fault, row in FAMILIES[family].items()
@@ -160,8 +159,18 @@ def compare(listener: str, family: str, seen: dict[str, dict[str, str]]) -> None
     ["the client goes", "the client asks", "the service", "the service's thread", "the engine", "somebody else"],
 )
 async def test_faults(server: Server, listener: str, family: str) -> None:
-    compare(listener, family, await run_family(server, FAMILIES[family], patience=1.0))
+    seen = await run_family(server, FAMILIES[family])
+    SEEN[listener].update(seen)
+    compare(family, seen)
     assert server.alive
+
+
+async def test_faults_of_a_trio_service(listener: str, tmp_path: Path) -> None:
+    """The same as of one on asyncio: the family's own runs are with that."""
+    family = "the service"
+    with running(tmp_path, listener, (*FLAGS, "--service-runtime", "trio"), "planted:trio_service") as server:
+        compare(family, await run_family(server, FAMILIES[family]))
+        assert server.alive
 
 
 # Faults of the process: a server of their own.
@@ -205,7 +214,8 @@ async def test_sigterm(
                     assert await connection.end() == 1012
                 seen[point] = cells.one_ending(cell.message_id, *cell.connections) or "fine"
         assert await server.exit_code() == 0
-    compare(listener, "the process", {fault: seen})
+    SEEN[listener][fault] = seen
+    compare("the process", {fault: seen})
 
 
 async def hold_wires(server: Server, number: int, *, task_status: trio.TaskStatus[None]) -> None:
@@ -259,7 +269,8 @@ async def test_a_full_process(
             for point, cell in reached.items():
                 seen[point] = await judged(cell)
         assert not descriptors or "accept returned" in server.log(), "it never ran out of descriptors"
-    compare(listener, "the process", {fault: seen})
+    SEEN[listener][fault] = seen
+    compare("the process", {fault: seen})
 
 
 # The docs.
