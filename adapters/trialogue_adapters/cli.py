@@ -24,7 +24,7 @@ from trialogue_adapters.bridges import NotAService
 from trialogue_adapters.deployment import make_app, say_aside
 from trialogue_adapters.rag import RagError
 from trialogue_adapters.services import CannotLoad
-from trialogue_adapters.serving import serve
+from trialogue_adapters.serving import serve, tls_context
 from trialogue_adapters.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, Settings
 
 USAGE = f"""\
@@ -62,6 +62,8 @@ def read_settings(flags: Sequence[str]) -> Settings:
         return Settings(_cli_settings_source=source)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
+        if not first["loc"]:
+            _fail(first["msg"].removeprefix("Value error, "))
         name = ".".join(str(part) for part in first["loc"])
         known = name in Settings.model_fields
         whose = f"--{name.replace('_', '-')}" if known else f"{name} (in the settings file or the environment)"
@@ -82,6 +84,10 @@ def _serve(settings: Settings) -> None:
             f"--host {settings.host}: anybody could connect; give --api-key-file or --auth jwt,"
             " or say --insecure if that is meant"
         )
+    try:
+        tls_context(settings)
+    except OSError as error:
+        _fail(f"--certfile {settings.certfile} --keyfile {settings.keyfile}: {error}")
     try:
         app = make_app(settings)
         trio.run(serve, settings, app, lambda address: _say(f"listening on {address}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from trialogue import Policy
@@ -24,6 +25,7 @@ def make_app(settings: Settings) -> App:
         heartbeat=settings.heartbeat,
         gate=make_gate(settings),
         proxies=settings.proxies,
+        test_echo=settings.test_echo,
     )
 
 
@@ -69,6 +71,31 @@ def _secret_in(path: Path, flag: str) -> bytes:
         return path.read_bytes().strip()
     except OSError as error:
         raise Misconfigured(f"{flag} {path}: {error.strerror}") from None
+
+
+KNOWN_HYPERCORN = "0.18.0"
+
+
+def harden_host(settings: Settings) -> None:
+    """Harden the hypercorn whose Trio worker runs this process, and say so; another server is left as it is.
+
+    A version that we do not know is left alone too: what we would override may mean something else there.
+    """
+    if "hypercorn.trio.run" not in sys.modules:
+        return
+    found = version("hypercorn")
+    if not settings.harden:
+        say_aside("trialogue: warning: this hypercorn is not hardened (harden = off): one client can end the process")
+    elif found != KNOWN_HYPERCORN:
+        say_aside(
+            f"trialogue: warning: hypercorn {found} is not {KNOWN_HYPERCORN} and is not hardened: "
+            "one client can end the process"
+        )
+    else:
+        from trialogue_adapters.servers.hypercorn import harden
+
+        harden(settings.heartbeat, deflate=settings.deflate)
+        say_aside(f"trialogue: hardened this hypercorn {found}")
 
 
 def say_aside(line: str) -> None:

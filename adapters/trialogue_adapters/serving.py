@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import trio
@@ -18,7 +20,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 
 from trialogue_adapters.servers.asgi import App
-from trialogue_adapters.servers.hypercorn import guarded
+from trialogue_adapters.servers.hypercorn import defaults, guarded
 from trialogue_adapters.servers.listener import serve_websockets
 from trialogue_adapters.settings import Settings
 from trialogue_adapters.tuning import tune_process
@@ -78,17 +80,23 @@ def hypercorn_config(settings: Settings) -> Config:
     config.bind = [f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"]
     config.loglevel = "WARNING"
     config.graceful_timeout = 0.1  # the hub has drained before
-    config.websocket_ping_interval = settings.heartbeat
-    config.read_timeout = settings.heartbeat * 2 + 1  # type: ignore[assignment]  # it is handed to trio.fail_after
-    config.include_server_header = False
+    if settings.certfile and settings.keyfile:
+        config.certfile, config.keyfile = str(settings.certfile), str(settings.keyfile)
+    for name, value in defaults(settings.heartbeat).items():
+        setattr(config, name, value)
     config.backlog = 1024
     return config
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """For TLS 1.2 and later, with hypercorn's choice of ciphers; None without a certificate. Raises OSError."""
+    return hypercorn_config(settings).create_ssl_context()
 
 
 async def _listen_hypercorn(
     settings: Settings, app: App, leaving: trio.Event, *, task_status: trio.TaskStatus[str]
 ) -> None:
-    with guarded():
+    with guarded(deflate=settings.deflate):
         async with trio.open_nursery() as nursery:
             config = hypercorn_config(settings)
             binds = await nursery.start(_hypercorn, app, config, leaving.wait)
@@ -102,8 +110,12 @@ async def _hypercorn(app: App, config: Config, until: Any, *, task_status: trio.
 async def _listen_websockets(
     settings: Settings, app: App, leaving: trio.Event, *, task_status: trio.TaskStatus[str]
 ) -> None:
+    tls = tls_context(settings)
+    if tls:
+        tls.set_alpn_protocols(["http/1.1"])
+    listen = partial(serve_websockets, app, tls=tls, deflate=settings.deflate)
     async with trio.open_nursery() as nursery:
-        address = await nursery.start(serve_websockets, app, settings.host, settings.port)
+        address = await nursery.start(listen, settings.host, settings.port)
         task_status.started(address)
         await leaving.wait()
         nursery.cancel_scope.cancel()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -104,12 +104,23 @@ class Settings(BaseSettings):
     )
     ws_token_secret_file: Path | None = Field(None, description="File with the secret of ws_tokens.")
     ws_token_ttl: Annotated[float, Field(gt=0)] = Field(900.0, description="Seconds that a ws_token is good for.")
+    certfile: Path | None = Field(None, description="Certificate chain (PEM) for TLS; needs the keyfile.")
+    keyfile: Path | None = Field(None, description="Private key (PEM) of the certificate.")
+    deflate: bool = Field(default=False, description="Compress for clients that offer permessage-deflate.")
+    test_echo: bool = Field(default=False, description="Serve /echo, for conformance suites.")
+    harden: bool = Field(default=True, description="Harden the process that a plain `hypercorn` command has started.")
     insecure: bool = Field(default=False, description="Listen on a non-loopback address although everybody is let in.")
 
     @field_validator("port", mode="before")
     @classmethod
     def _number(cls, value: Any) -> Any:
         return int(value) if isinstance(value, str) and value.isdigit() else value
+
+    @model_validator(mode="after")
+    def _whole_certificate(self) -> Self:
+        if (self.certfile is None) is not (self.keyfile is None):
+            raise ValueError("--certfile and --keyfile: both or none")
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -101,7 +101,7 @@ def chat_path(session_id: str, query: Mapping[str, str] | None = None) -> str:
 class Wire:
     """A TCP connection with a read buffer."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: Any) -> None:
         self.stream = stream
         self._buffer = b""
         self._sending = trio.Lock()
@@ -306,8 +306,10 @@ def tokens(frames: Sequence[Mapping[str, Any]], message_id: str | None = None) -
 
 @asynccontextmanager
 async def open_wire(server: Any) -> AsyncGenerator[Wire]:
-    """A bare TCP connection to a server."""
-    stream = await trio.open_tcp_stream(server.host, server.port)
+    """A bare connection to a server: TCP, or TLS over it."""
+    stream: Any = await trio.open_tcp_stream(server.host, server.port)
+    if server.tls:
+        stream = trio.SSLStream(stream, server.tls, server_hostname=server.host, https_compatible=True)
     try:
         yield Wire(stream)
     finally:

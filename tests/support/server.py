@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ import trio
 from support import services
 
 LISTENERS = ("hypercorn", "trio-websocket")
+PLAIN = "plain hypercorn"
+"""The `hypercorn` command itself, running our application: it hardens itself when it starts."""
 SERVICES = Path(services.__file__)
 PLANTED = SERVICES.with_name("planted.py")
 START_SECONDS = 20.0
@@ -37,6 +41,8 @@ class Server:
         self.address = address
         parts = urlsplit(address)
         self.host, self.port = parts.hostname or "", parts.port or 0
+        self.tls: ssl.SSLContext | None = None
+        """For clients of a server with a certificate."""
 
     def log(self) -> str:
         return (self.folder / "server.log").read_text(encoding="utf-8", errors="replace")
@@ -58,6 +64,19 @@ class Server:
     def alive(self) -> bool:
         return self.process.poll() is None
 
+    def pids(self) -> list[int]:
+        """The process and those that it has started: the plain hypercorn serves in one of these."""
+        return _family(self.process.pid)
+
+    def peak(self) -> int:
+        """The most resident bytes that they all had, each on its own, since `forget_peak`."""
+        status = "".join(Path(f"/proc/{pid}/status").read_text() for pid in self.pids())
+        return sum(int(size) * 1024 for size in re.findall(r"VmHWM:\s+(\d+) kB", status))
+
+    def forget_peak(self) -> None:
+        for pid in self.pids():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
     def signal(self, number: int = signal.SIGTERM) -> None:
         os.kill(self.process.pid, number)
 
@@ -66,6 +85,11 @@ class Server:
             while (code := self.process.poll()) is None:
                 await trio.sleep(0.01)
         return code
+
+
+def _family(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(member for child in children for member in _family(int(child)))]
 
 
 def environment() -> dict[str, str]:
@@ -78,6 +102,11 @@ def command(listener: str, service: str, *flags: str) -> list[str]:
     return [*words, "--service", service, *flags]
 
 
+def plain_command(*flags: str) -> list[str]:
+    words = [sys.executable, "-m", "hypercorn", "-k", "trio", "--bind", "127.0.0.1:0", *flags]
+    return [*words, "trialogue_adapters.servers.asgi:app"]
+
+
 @contextmanager
 def running(
     folder: Path,
@@ -85,27 +114,32 @@ def running(
     flags: Sequence[str] = (),
     service: str = "chat:service",
     descriptors: int | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Generator[Server]:
     """Start a server in `folder`, with the misbehaving service as `chat.py` there (and `planted.py` beside it).
 
     Args:
         descriptors: the most that the process may have open, hard limit and soft.
+        variables: more of its environment.
     """
     if not (folder / "chat.py").exists():
         shutil.copy(SERVICES, folder / "chat.py")
         shutil.copy(PLANTED, folder)
+    plain = listener == PLAIN
+    words = plain_command(*flags) if plain else command(listener, service, *flags)
     limit = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(descriptors)] if descriptors else []
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
-            [*limit, *command(listener, service, *flags)],
+            [*limit, *words],
             cwd=folder,
-            env=environment(),
+            env={**environment(), **({"TRIALOGUE_SERVICE": service} if plain else {}), **(variables or {})},
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
         )
     try:
-        yield Server(process, folder, listener, _address(process, folder))
+        address = _logged_address(process, folder) if plain else _address(process, folder)
+        yield Server(process, folder, listener, address)
     finally:
         _end(process)
 
@@ -114,9 +148,19 @@ def _address(process: subprocess.Popen[str], folder: Path) -> str:
     assert process.stdout
     ready, _, _ = select.select([process.stdout], [], [], START_SECONDS)
     line = process.stdout.readline() if ready else ""
-    if not line.startswith("listening on http://"):
+    if not line.startswith("listening on http"):
         raise AssertionError(f"no address but {line!r}: {(folder / 'server.log').read_text()}")
     return line.removeprefix("listening on ").strip()
+
+
+def _logged_address(process: subprocess.Popen[str], folder: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        found = re.search(r"Running on (https?://\S+)", (folder / "server.log").read_text())
+        if found:
+            return found[1]
+        time.sleep(0.02)
+    raise AssertionError(f"no address: {(folder / 'server.log').read_text()}")
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -19,7 +19,9 @@ from trialogue_adapters import web
 from trialogue_adapters.auth import Caller, Gate
 from trialogue_adapters.bridges import Runtime, open_service
 from trialogue_adapters.metrics import PrometheusMeter
-from trialogue_adapters.servers.handshake import PATH, Reception, Rejected, Welcome, without_token
+from trialogue_adapters.servers.echo import PATH as ECHO_PATH
+from trialogue_adapters.servers.echo import echo
+from trialogue_adapters.servers.handshake import PATH, Reception, Rejected, Welcome, check_head, without_token
 from trialogue_adapters.servers.minting import MINT_PATH, mint
 
 logger = logging.getLogger(__name__)
@@ -110,11 +112,13 @@ class App:
         page: bool = True,
         gate: Gate | None = None,
         proxies: int = 0,
+        test_echo: bool = False,
     ) -> None:
         self.meter = PrometheusMeter()
         self.hub = Hub(limits=limits, meter=self.meter)
         self.meter.watch(self.hub)
         self.reception = Reception(self.hub, gate or Gate(), policy, heartbeat, proxies)
+        self.test_echo = test_echo
         self._page = page
         self._pending: tuple[Any, Runtime] | None = (service, runtime) if service is not None else None
         self._injection: trio.Nursery | None = None
@@ -213,18 +217,23 @@ class App:
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         query = _hide_token(scope)
+        offer = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
+        transport = offer(receive, send) if offer else AsgiTransport(receive, send)
+        if self.test_echo and _path(scope) == ECHO_PATH:
+            await send({"type": "websocket.accept"})
+            await echo(transport, lambda data: send({"type": "websocket.send", "bytes": data}))
+            return
         try:
             welcome = self.welcome(_path(scope), query, scope)
         except Rejected as rejected:
             await _refuse(scope, send, rejected)
             return
-        offer = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
-        transport = offer(receive, send) if offer else AsgiTransport(receive, send)
         await send({"type": "websocket.accept", "subprotocol": welcome.subprotocol})
         await Connection(self.hub, transport, welcome.dialect, welcome.handshake).run()
 
     def welcome(self, path: str, query: bytes, scope: Scope) -> Welcome:
         """Read the handshake of a WebSocket scope. Raises Rejected."""
+        _check_head(scope)
         if path != PATH:
             raise Rejected(404, f"there is no WebSocket here: {PATH}")
         secure, peer = scope.get("scheme") == "wss", (scope.get("client") or ("",))[0]
@@ -235,6 +244,11 @@ class App:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], _path(scope)
         _hide_token(scope)
+        try:
+            _check_head(scope)
+        except Rejected as rejected:
+            await _answer(send, method, *_error(rejected.status, rejected.reason))
+            return
         if path == MINT_PATH:
             await _answer(send, method, *await mint(self.reception.gate, scope, receive))
             return
@@ -293,6 +307,11 @@ async def fail_startup(send: Send, error: BaseException) -> None:
     await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
 
 
+def _check_head(scope: Scope) -> None:
+    target = scope.get("raw_path") or scope["path"].encode()
+    check_head(target + scope.get("query_string", b""), scope["headers"])
+
+
 def _path(scope: Scope) -> str:
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
@@ -343,11 +362,13 @@ class ConfiguredApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._app is None:
-            from trialogue_adapters.deployment import make_app
+            from trialogue_adapters.deployment import harden_host, make_app
             from trialogue_adapters.settings import Settings
 
             try:
-                self._app = make_app(Settings())
+                settings = Settings()
+                self._app = make_app(settings)
+                harden_host(settings)
             except Exception as error:
                 if scope["type"] != "lifespan":
                     raise

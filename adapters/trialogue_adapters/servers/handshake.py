@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 from urllib.parse import parse_qs, unquote_to_bytes
@@ -23,6 +23,14 @@ from trialogue_adapters.servers.address import client_address
 SESSION_ID = re.compile(SESSION_ID_PATTERN)
 PATH = "/chat-ws"
 RETRY_SOON = ((b"retry-after", b"1"),)
+
+MAX_TARGET_BYTES = 8 * 1024
+MAX_HEAD_BYTES = 16 * 1024
+MAX_HEADERS = 100
+EARLY = "nothing may follow a WebSocket handshake before it is answered"
+HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
+Headers = Iterable[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,43 @@ def without_token(query: bytes) -> bytes:
     """The query as it may be logged."""
     fields = query.split(b"&")
     return b"&".join(b"ws_token=***" if unquote_to_bytes(f.partition(b"=")[0]) == b"ws_token" else f for f in fields)
+
+
+def check_head(target: bytes, headers: Headers) -> None:
+    """Bounds of every request, of HTTP or WebSocket. Raises Rejected: 414, 431, or 400 for a Host that is none.
+
+    The servers' own bound holds only while a head is incomplete: one that comes in a single read passes them.
+    """
+    if len(target) > MAX_TARGET_BYTES:
+        raise Rejected(414, f"the URL is longer than {MAX_TARGET_BYTES} bytes")
+    sizes = [len(name) + len(value) for name, value in headers]
+    if len(sizes) > MAX_HEADERS or sum(sizes) > MAX_HEAD_BYTES:
+        raise Rejected(431, f"more than {MAX_HEADERS} headers, or than {MAX_HEAD_BYTES} bytes of them")
+    hosts = _all(headers, b"host")
+    if len(hosts) > 1 or not all(HOST.fullmatch(host) for host in hosts):
+        raise Rejected(400, "Host: one name, with or without a port")
+
+
+def is_upgrade(headers: Headers) -> bool:
+    """Does it want to become a WebSocket? If not, it is plain HTTP."""
+    tokens = b",".join(_all(headers, b"connection")).lower().split(b",")
+    upgrade = b",".join(_all(headers, b"upgrade")).lower()
+    return upgrade == b"websocket" and any(token.strip() == b"upgrade" for token in tokens)
+
+
+def check_upgrade(headers: Headers) -> None:
+    """Is it a whole handshake, of RFC 6455 over HTTP/1.1? Raises Rejected: 426 for another version of it, else 400."""
+    if _all(headers, b"sec-websocket-version") != [b"13"]:
+        raise Rejected(426, "Sec-WebSocket-Version: 13 only")
+    keys = _all(headers, b"sec-websocket-key")
+    if len(keys) != 1 or not is_key(keys[0]):
+        raise Rejected(400, "Sec-WebSocket-Key: 16 bytes in base64, once")
+    if any(size != b"0" for size in _all(headers, b"content-length")) or _all(headers, b"transfer-encoding"):
+        raise Rejected(400, "a WebSocket handshake has no body")
+
+
+def _all(headers: Headers, name: bytes) -> list[bytes]:
+    return [value.strip() for key, value in headers if key.lower() == name]
 
 
 def is_key(value: bytes) -> bool:

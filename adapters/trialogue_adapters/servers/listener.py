@@ -7,14 +7,12 @@ Stock trio-websocket 0.12 dies with every session when an exception leaves a han
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+import ssl
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from http import HTTPStatus
 from typing import Any, NoReturn
 
-import h11
 import trio
 import wsproto
 from trio_websocket import (
@@ -26,46 +24,66 @@ from trio_websocket import (
     WebSocketServer,
 )
 from wsproto.connection import ConnectionState
-from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
+from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
-from trialogue import Connection, Disconnected, Limits
+from trialogue import Connection, Disconnected
 from trialogue_adapters.auth import Caller
 from trialogue_adapters.servers.asgi import App
-from trialogue_adapters.servers.guard import contained
-from trialogue_adapters.servers.handshake import PATH, Rejected, Welcome, is_key
-from trialogue_adapters.servers.sink import PING, Sink, Stalled, framed
+from trialogue_adapters.servers.echo import PATH as ECHO_PATH
+from trialogue_adapters.servers.echo import echo
+from trialogue_adapters.servers.frames import CLOSED, FRAMES_PER_STEP, MAX_MESSAGE_BYTES, deflated, extensions
+from trialogue_adapters.servers.guard import (
+    HANDSHAKE_SECONDS,
+    LINGER_SECONDS,
+    READ_BYTES,
+    STALL_SECONDS,
+    Stream,
+    contained,
+    limit_unacknowledged,
+    linger,
+)
+from trialogue_adapters.servers.handshake import (
+    PATH,
+    Rejected,
+    Welcome,
+)
+from trialogue_adapters.servers.requests import shake_hands
+from trialogue_adapters.servers.sink import PING, Sink, Stalled, TlsSink, framed
 
-logger = logging.getLogger(__name__)
-
-STALL_SECONDS = Limits().stall_timeout
-HANDSHAKE_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
-RECEIVE_BYTES = 4096
-MAX_HEAD_BYTES = 16 * 1024
-MAX_MESSAGE_BYTES = Limits().max_frame_bytes
 
 
 class GuardedConnection(WebSocketConnection):
     """A WebSocket whose every byte leaves through one sink, and whose reader never waits for the application."""
 
-    def __init__(self, stream: trio.SocketStream, *args: Any, **options: Any) -> None:
-        super().__init__(stream, *args, **options)
-        self.sink = Sink(stream, STALL_SECONDS)
-        self._collected = 0
+    def __init__(self, stream: Stream, sink: Sink | TlsSink, protocol: wsproto.WSConnection, *, deflate: bool) -> None:
+        super().__init__(stream, protocol, max_message_size=MAX_MESSAGE_BYTES)
+        self.sink = sink
+        self.encode: Callable[[Sequence[bytes]], bytes] = framed
         self.heard = True  # has the peer sent anything since somebody last asked?
+        self.parting = False  # is the reader about to close the stream?
+        self._deflate = deflate
 
-    def forget_handshake(self) -> None:
-        """Let go of the HTTP part of the connection, once it is open: 2 KB that nobody needs any more."""
+    async def _accept(
+        self, request: wsproto.events.Request, subprotocol: str | None, extra_headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        """As the library's, but with our limits; and the HTTP part, 2 KB that nobody needs any more, is let go."""
+        ours = extensions(deflate=self._deflate)
+        await self._send(AcceptConnection(subprotocol=subprotocol, extra_headers=extra_headers, extensions=ours))
         assert self._wsproto.connection
-        self._wsproto: Any = self._wsproto.connection  # what is left of it, and all that is asked of it from now on
+        self._wsproto: Any = self._wsproto.connection  # all that is asked of it from now on
+        if self._deflate and ours[-1].enabled():
+            self.encode = deflated(self._wsproto)
 
     async def _reader_task(self) -> None:
         """As the library's, of a server that has read the handshake; and it notes that something has come."""
         async with self._send_channel:
             with suppress(ConnectionClosed):
                 while self._reader_running:
-                    for event in self._wsproto.events():
+                    for number, event in enumerate(self._wsproto.events(), 1):
+                        if number % FRAMES_PER_STEP == 0:
+                            await trio.lowlevel.checkpoint()
                         await self._handle_event(event)
                     await self._receive()
 
@@ -84,7 +102,7 @@ class GuardedConnection(WebSocketConnection):
         """Read what has come, whatever it is. At the end of the stream the reader is told to stop."""
         data: bytes | bytearray
         try:
-            data = await self._stream.receive_some(RECEIVE_BYTES)
+            data = await self._stream.receive_some(READ_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             data = b""
         self.heard = True
@@ -111,48 +129,57 @@ class GuardedConnection(WebSocketConnection):
             await self._abort_web_socket()
             raise ConnectionClosed(self._close_reason)
 
-    async def _handle_message_event(self, event: TextMessage | BytesMessage) -> None:
-        """As the library's, but the limit is in bytes, and holds while the message is still coming."""
-        self._collected += len(event.data) if isinstance(event.data, bytes | bytearray) else len(event.data.encode())
-        if self._collected > MAX_MESSAGE_BYTES:
-            self._message_size = self._max_message_size + 1  # the library counts characters: tell it that it is too big
-        if event.message_finished:
-            self._collected = 0
-        await super()._handle_message_event(event)
-
     async def _handle_close_connection_event(self, event: CloseConnection) -> None:
-        """As the library's, but a protocol error of the peer (which wsproto tells as a close) is told to the peer."""
+        """As the library's, but what the peer did wrong (which wsproto tells as a close) is told to the peer."""
+        self.parting = True
         if self._wsproto.state is ConnectionState.OPEN:
             self._close_reason = CloseReason(event.code, event.reason or None)
             await self._send(CloseConnection(code=event.code, reason=event.reason))
         await super()._handle_close_connection_event(event)
 
+    async def _close_stream(self) -> None:
+        """As the library's, but the peer gets to read the last of it."""
+        with trio.move_on_after(CLOSE_SECONDS):
+            await self.sink.flush()
+        await linger(self._stream)  # type: ignore[arg-type]
+        await super()._close_stream()
+        self._wsproto, self.encode, self._message_parts = CLOSED, framed, []
+
 
 class GuardedServer(WebSocketServer):
     """The listener. One connection's end, however it comes, is no other connection's business."""
 
+    def __init__(self, app: App, listeners: Sequence[Any], *, deflate: bool) -> None:
+        secure = isinstance(listeners[0], trio.SSLListener)
+        super().__init__(partial(_serve, app, secure), listeners)
+        self._paths = (PATH, ECHO_PATH) if app.test_echo else (PATH,)
+        self._deflate = deflate
+
     async def _handle_connection(self, stream: trio.abc.Stream) -> None:
-        assert isinstance(stream, trio.SocketStream)
+        assert isinstance(stream, trio.SocketStream | trio.SSLStream)
         try:
-            await contained(partial(self._serve_connection, stream))
+            await contained(partial(self._serve_stream, stream))
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _serve_connection(self, stream: trio.SocketStream) -> None:
-        protocol = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
+    async def _serve_stream(self, stream: Stream) -> None:
+        limit_unacknowledged(stream)
+        protocol = None
         with trio.move_on_after(HANDSHAKE_SECONDS):
-            head = await _read_head(stream)
-            try:
-                _check_upgrade(head)
-                protocol.receive_data(head)
-            except Rejected as rejected:
-                await stream.send_all(_http_answer(rejected))
-                return
-            except RemoteProtocolError as error:
-                await stream.send_all(_http_answer(Rejected(400, str(error))))
-                return
-            del head
-        connection = GuardedConnection(stream, protocol, max_message_size=MAX_MESSAGE_BYTES)
+            protocol = await shake_hands(stream, self._paths)
+        if protocol is None:
+            return
+        if isinstance(stream, trio.SSLStream):
+            async with trio.open_nursery() as nursery:
+                sink = TlsSink(stream, STALL_SECONDS)
+                nursery.start_soon(sink.run)
+                await self._serve_connection(stream, sink, protocol)
+                nursery.cancel_scope.cancel()
+        else:
+            await self._serve_connection(stream, Sink(stream, STALL_SECONDS), protocol)
+
+    async def _serve_connection(self, stream: Stream, sink: Sink | TlsSink, protocol: wsproto.WSConnection) -> None:
+        connection = GuardedConnection(stream, sink, protocol, deflate=self._deflate)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection._reader_task)
             try:
@@ -160,57 +187,9 @@ class GuardedServer(WebSocketServer):
             finally:
                 with trio.move_on_after(CLOSE_SECONDS):
                     await connection.aclose()
-                nursery.cancel_scope.cancel()
-
-
-async def _read_head(stream: trio.SocketStream) -> bytes:
-    """The request's head, and what came with it. A peer that says nothing is left to the handshake's deadline."""
-    head = bytearray()
-    while b"\r\n\r\n" not in head:
-        if len(head) > MAX_HEAD_BYTES:
-            raise ValueError("the request's head is too long")
-        data = await stream.receive_some(RECEIVE_BYTES)
-        if not data:
-            raise ValueError("the peer left before its request was whole")
-        head += data
-    return bytes(head)
-
-
-def _check_upgrade(head: bytes) -> None:
-    """Is it a request to upgrade at our path? Raises Rejected: 404 elsewhere, 426 for plain HTTP, 400 for no HTTP."""
-    reader = h11.Connection(h11.SERVER)
-    reader.receive_data(head)
-    try:
-        request = reader.next_event()
-    except h11.RemoteProtocolError as error:
-        raise Rejected(400, f"not a request: {error}") from None
-    assert isinstance(request, h11.Request)
-    if request.target.partition(b"?")[0] != PATH.encode():
-        raise Rejected(404, f"there is only {PATH} here")
-    if not any(name == b"upgrade" and value.lower() == b"websocket" for name, value in request.headers):
-        raise Rejected(426, "this is a WebSocket endpoint")
-    if not any(name == b"sec-websocket-version" and value == b"13" for name, value in request.headers):
-        raise Rejected(426, "Sec-WebSocket-Version: 13 only")
-    if not any(name == b"sec-websocket-key" and is_key(value) for name, value in request.headers):
-        raise Rejected(400, "Sec-WebSocket-Key: must be 16 bytes in base64")
-
-
-def _http_answer(rejected: Rejected) -> bytes:
-    writer = h11.Connection(h11.SERVER)
-    headers = [
-        ("content-type", "application/json"),
-        ("content-length", str(len(rejected.body))),
-        ("connection", "close"),
-    ]
-    if rejected.status == 426:
-        headers += [("upgrade", "websocket"), ("sec-websocket-version", "13")]
-    parts = (
-        writer.send(
-            h11.Response(status_code=rejected.status, headers=headers, reason=HTTPStatus(rejected.status).phrase)
-        ),
-        writer.send(h11.Data(data=rejected.body)),
-    )
-    return b"".join(part for part in parts if part)
+                    if not connection.parting:
+                        await connection._close_stream()
+                nursery.cancel_scope.deadline = trio.current_time() + LINGER_SECONDS
 
 
 class ListenerTransport:
@@ -229,7 +208,7 @@ class ListenerTransport:
             raise Disconnected(closed.reason.code if closed.reason else 1006) from None
 
     def write(self, frames: Sequence[bytes]) -> bool:
-        return self._connection.closed is not None or self._connection.sink.put(framed(frames))
+        return self._connection.closed is not None or self._connection.sink.put(self._connection.encode(frames))
 
     async def drain(self) -> bool:
         return await self._connection.sink.drain()
@@ -251,22 +230,36 @@ class ListenerTransport:
                 pass  # nobody is there to hear a close frame
 
 
-async def serve_websockets(app: App, host: str, port: int, *, task_status: trio.TaskStatus[str]) -> NoReturn:
+async def serve_websockets(
+    app: App,
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext | None = None,
+    deflate: bool = False,
+    task_status: trio.TaskStatus[str],
+) -> NoReturn:
     """Listen until cancelled; the task status is the address, as a URL. Raises OSError if it cannot."""
-    listeners = await trio.open_tcp_listeners(port, host=host, backlog=1024)
-    server = GuardedServer(partial(_serve, app), listeners)
+    sockets = await trio.open_tcp_listeners(port, host=host, backlog=1024)
+    listeners = [trio.SSLListener(listener, tls, https_compatible=True) for listener in sockets] if tls else sockets
+    server = GuardedServer(app, listeners, deflate=deflate)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)
-        name = listeners[0].socket.getsockname()
+        name = sockets[0].socket.getsockname()
         shown = f"[{name[0]}]" if ":" in name[0] else name[0]
-        task_status.started(f"http://{shown}:{name[1]}")
+        task_status.started(f"{'https' if tls else 'http'}://{shown}:{name[1]}")
         await trio.sleep_forever()
     raise AssertionError("it sleeps for ever")
 
 
-async def _serve(app: App, request: WebSocketRequest) -> None:
+async def _serve(app: App, secure: bool, request: WebSocketRequest) -> None:
+    if request.path.partition("?")[0] == ECHO_PATH:
+        connection = await request.accept()
+        assert isinstance(connection, GuardedConnection)
+        await echo(ListenerTransport(connection), connection.send_message)
+        return
     try:
-        welcome = _welcome(app, request)
+        welcome = _welcome(app, secure, request)
     except Rejected as rejected:
         await request.reject(
             rejected.status,
@@ -276,16 +269,15 @@ async def _serve(app: App, request: WebSocketRequest) -> None:
         return
     connection = await request.accept(subprotocol=welcome.subprotocol)
     assert isinstance(connection, GuardedConnection)
-    connection.forget_handshake()
     await Connection(app.hub, ListenerTransport(connection), welcome.dialect, welcome.handshake).run()
 
 
-def _welcome(app: App, request: WebSocketRequest) -> Welcome:
+def _welcome(app: App, secure: bool, request: WebSocketRequest) -> Welcome:
     headers = [(b"host", _host(request)), *request.headers]
     remote = request.remote
     peer = remote.address if isinstance(remote, Endpoint) else ""
     query = request.path.partition("?")[2].encode("latin-1", "replace")
-    return app.reception.welcome(query, Caller(headers, request.proposed_subprotocols, peer=str(peer)))
+    return app.reception.welcome(query, Caller(headers, request.proposed_subprotocols, secure, str(peer)))
 
 
 def _host(request: WebSocketRequest) -> bytes:

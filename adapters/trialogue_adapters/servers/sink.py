@@ -130,3 +130,73 @@ class Sink:
             if patience.cancelled_caught:
                 self._break()
                 raise Stalled
+
+
+class TlsSink:
+    """The same way out, over TLS, where a write has to be awaited: one task, `run`, does it, in order.
+
+    The backlog is bounded as a sink's: who is told False waits.
+    """
+
+    __slots__ = ("_backlog", "_filled", "_left", "_stall_timeout", "_stream", "broken")
+
+    RECORD = 16 * 1024
+    """Bytes of one write: as many as a TLS record holds. So much has to leave within the stall timeout."""
+
+    def __init__(self, stream: trio.SSLStream[trio.SocketStream], stall_timeout: float) -> None:
+        self._stream = stream
+        self._stall_timeout = stall_timeout
+        self._backlog = bytearray()
+        self._filled = trio.Event()
+        self._left = trio.Event()
+        self.broken = False
+
+    def __repr__(self) -> str:
+        return f"<TlsSink {'broken' if self.broken else 'open'}, {len(self._backlog)} bytes waiting>"
+
+    def put(self, data: bytes) -> bool:
+        """Have it sent. False: much waits, `flush` before more. Never blocks or raises. Broken: as a sink."""
+        if self.broken:
+            return True
+        self._backlog += data
+        self._filled.set()
+        return len(self._backlog) <= self.RECORD
+
+    async def run(self) -> None:
+        """Send, until the stream is of no more use; a peer that takes nothing makes it so. Cancelled: so it is too."""
+        try:
+            while True:
+                await self._filled.wait()
+                self._filled = trio.Event()
+                while self._backlog:
+                    await self._send(bytes(self._backlog[: self.RECORD]))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            self.broken = True
+            self._backlog.clear()
+            self._tell()
+
+    async def _send(self, data: bytes) -> None:
+        with trio.move_on_after(self._stall_timeout) as patience:
+            await self._stream.send_all(data)
+        if patience.cancelled_caught:
+            await trio.aclose_forcefully(self._stream)
+            raise trio.ClosedResourceError
+        del self._backlog[: len(data)]
+        self._tell()
+
+    def _tell(self) -> None:
+        self._left.set()
+        self._left = trio.Event()
+
+    async def drain(self) -> bool:
+        """Wait until some of what waits has left. True: nothing waits any more. Cancelled: nothing is lost."""
+        if self._backlog:
+            await self._left.wait()
+        return not self._backlog
+
+    async def flush(self) -> None:
+        """Until nothing waits; a peer that takes nothing breaks the sink. Cancelled: as `drain`."""
+        while self._backlog:
+            await self.drain()

@@ -11,7 +11,18 @@ import pytest
 from trialogue import Hub, Limits, Position
 from trialogue_adapters.auth import Caller, Gate
 from trialogue_adapters.auth.api_keys import ApiKeys
-from trialogue_adapters.servers.handshake import Reception, Rejected, Welcome, without_token
+from trialogue_adapters.servers.handshake import (
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    MAX_TARGET_BYTES,
+    Reception,
+    Rejected,
+    Welcome,
+    check_head,
+    check_upgrade,
+    is_upgrade,
+    without_token,
+)
 
 
 async def knock(
@@ -155,3 +166,67 @@ async def test_a_bearer_subprotocol_is_never_answered() -> None:
 )
 def test_the_query_as_it_may_be_logged(query: bytes, shown: bytes) -> None:
     assert without_token(query) == shown
+
+
+def head(*headers: tuple[bytes, bytes], host: bytes | None = b"localhost:8000") -> list[tuple[bytes, bytes]]:
+    return [*([(b"host", host)] if host is not None else []), *headers]
+
+
+UPGRADE = [
+    (b"Connection", b"keep-alive, Upgrade"),
+    (b"Upgrade", b"WebSocket"),
+    (b"Sec-WebSocket-Key", b"AAAAAAAAAAAAAAAAAAAAAA=="),
+    (b"Sec-WebSocket-Version", b"13"),
+]
+
+
+def status(check: Any, *arguments: Any) -> int:
+    try:
+        check(*arguments)
+    except Rejected as rejected:
+        return rejected.status
+    return 200
+
+
+@pytest.mark.parametrize(
+    ("target", "headers", "expected"),
+    [
+        (b"/" * MAX_TARGET_BYTES, head(), 200),
+        (b"/" * (MAX_TARGET_BYTES + 1), head(), 414),
+        (b"/", head(*[(b"a", b"")] * (MAX_HEADERS - 1)), 200),
+        (b"/", head(*[(b"a", b"")] * MAX_HEADERS), 431),
+        (b"/", head((b"a", b"x" * (MAX_HEAD_BYTES - 1)), host=None), 200),
+        (b"/", head((b"a", b"x" * MAX_HEAD_BYTES), host=None), 431),
+        (b"/", head((b"Host", b"other")), 400),
+        *((b"/", head(host=host), 200) for host in (b"a", b"1.2.3.4", b"[::1]:80", b"xn--9n2bp8q.kr", b"a_b", None)),
+        *(
+            (b"/", head(host=host), 400)
+            for host in (b"", b"a b", b"a/b", b"a@b", b"\xff", b"a:b", b"a:", b"[::1", b"a,b")
+        ),
+    ],
+)
+def test_a_requests_head_is_bounded(target: bytes, headers: list[tuple[bytes, bytes]], expected: int) -> None:
+    assert status(check_head, target, headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([], 200),
+        ([(b"content-length", b"0")], 200),
+        ([(b"content-length", b"5")], 400),
+        ([(b"transfer-encoding", b"chunked")], 400),
+        ([(b"sec-websocket-key", b"AAAAAAAAAAAAAAAAAAAAAA==")], 400),
+        ([(b"sec-websocket-version", b"13")], 426),
+    ],
+)
+def test_a_handshake_says_each_thing_once_and_has_no_body(headers: list[tuple[bytes, bytes]], expected: int) -> None:
+    assert is_upgrade(UPGRADE)
+    assert status(check_upgrade, [*UPGRADE, *headers]) == expected
+
+
+@pytest.mark.parametrize("left_out", range(4))
+def test_a_handshake_needs_all_of_it(left_out: int) -> None:
+    rest = [header for n, header in enumerate(UPGRADE) if n != left_out]
+    assert is_upgrade(rest) is (left_out > 1)
+    assert status(check_upgrade, rest) == [200, 200, 400, 426][left_out]

@@ -16,11 +16,19 @@ import trio
 import trio_websocket
 import wsproto
 import wsproto.events
+from hypercorn.config import Config
 from hypercorn.protocol.h11 import H11WSConnection
 from hypercorn.protocol.ws_stream import Handshake, WSStream
 from hypercorn.trio.task_group import TaskGroup, _handle
 from hypercorn.trio.tcp_server import TCPServer
 from trio_websocket import WebSocketConnection, WebSocketRequest, WebSocketServer
+from wsproto.connection import Connection
+from wsproto.extensions import Extension, PerMessageDeflate
+from wsproto.frame_protocol import FrameDecoder, ParseFailed
+from wsproto.handshake import server_extensions_handshake
+
+from trialogue_adapters.deployment import KNOWN_HYPERCORN
+from trialogue_adapters.servers.hypercorn import defaults
 
 PINS = {"hypercorn": "0.18.0", "trio-websocket": "0.12.2", "wsproto": "1.3.2"}
 
@@ -51,7 +59,9 @@ SIGNATURES: list[tuple[Any, list[str]]] = [
     (WSStream._accept, ["self", "message"]),
     (WSStream._send_pings, ["self"]),
     (H11WSConnection.__init__, ["self", "h11_connection"]),
+    (Handshake.__init__, ["self", "headers", "http_version"]),
     (Handshake.is_valid, ["self"]),
+    (Handshake.accept, ["self", "subprotocol", "additional_headers"]),
     (WebSocketServer._handle_connection, ["self", "stream"]),
     (WebSocketConnection._send, ["self", "event"]),
     (WebSocketConnection._reader_task, ["self"]),
@@ -61,14 +71,31 @@ SIGNATURES: list[tuple[Any, list[str]]] = [
     (WebSocketConnection._handle_close_connection_event, ["self", "event"]),
     (WebSocketConnection._handle_request_event, ["self", "event"]),
     (WebSocketConnection._close_stream, ["self"]),
+    (WebSocketConnection._accept, ["self", "request", "subprotocol", "extra_headers"]),
+    (WebSocketConnection.send_message, ["self", "message"]),
     (WebSocketConnection._abort_web_socket, ["self"]),
     (wsproto.WSConnection.receive_data, ["self", "data"]),
+    (Connection.__init__, ["self", "connection_type", "extensions", "trailing_data"]),
+    (Extension.frame_inbound_header, ["self", "proto", "opcode", "rsv", "payload_length"]),
+    (PerMessageDeflate.frame_inbound_payload_data, ["self", "proto", "data"]),
+    (PerMessageDeflate.frame_inbound_complete, ["self", "proto", "fin"]),
+    (PerMessageDeflate.accept, ["self", "offer"]),
+    (ParseFailed.__init__, ["self", "msg", "code"]),
+    (server_extensions_handshake, ["requested", "supported"]),
 ]
 
 
 @pytest.mark.parametrize(("function", "parameters"), SIGNATURES, ids=[f.__qualname__ for f, _ in SIGNATURES])
 def test_what_we_override_or_call_has_the_same_parameters(function: Any, parameters: list[str]) -> None:
     assert list(inspect.signature(function).parameters) == parameters
+
+
+def test_hypercorns_settings_have_the_names_that_we_set() -> None:
+    assert [name for name in defaults(20.0) if not hasattr(Config, name)] == []
+
+
+def test_the_version_that_is_hardened_is_the_pinned_one() -> None:
+    assert PINS["hypercorn"] == KNOWN_HYPERCORN
 
 
 def test_the_names_that_are_replaced_stand_where_they_are_looked_up() -> None:
@@ -94,6 +121,15 @@ ATTRIBUTES: list[tuple[Any, str]] = [
     (WebSocketServer, "self._handler"),
     (WebSocketRequest, "self._event"),
     (wsproto.events.Request, "host: str"),
+    (WebSocketConnection, "self._message_parts"),
+    (WebSocketConnection, "self._close_handshake"),
+    (WebSocketConnection, "self._reader_running"),
+    (H11WSConnection, "self.buffer"),
+    (PerMessageDeflate, "self._decompressor"),
+    (PerMessageDeflate, "self._inbound_compressed"),
+    (PerMessageDeflate, "self._inbound_is_compressible"),
+    (FrameDecoder, "extension.frame_inbound_header(self, opcode, rsv, payload_len)"),
+    (Connection, "yield CloseConnection(code=exc.code, reason=str(exc))"),
 ]
 
 
