@@ -30,7 +30,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -166,7 +166,10 @@ def serving(command: list[str], folder: Path, announcement: re.Pattern[str] = OU
     ) as process:
         try:
             assert process.stdout
-            announced = announcement.fullmatch(process.stdout.readline())
+            lines = islice(
+                process.stdout, 1 if announcement is OURS else 2
+            )  # a hypercorn says first that it is hardened
+            announced = next(filter(None, map(announcement.fullmatch, lines)), None)
             assert announced, "the server did not say where it listens"
             yield f"ws{announced[1]}"
         finally:
