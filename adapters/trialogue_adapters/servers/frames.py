@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any
 
 from wsproto.connection import Connection, ConnectionType
@@ -21,6 +22,8 @@ from trialogue import Limits
 MAX_MESSAGE_BYTES = Limits().max_frame_bytes
 MAX_FRAGMENTS = 1024
 """Of one message. Empty ones cost us 20 µs each and their sender nothing; a full message in pieces of 64 bytes fits."""
+MAX_CONTROLS = 100
+"""Pings and pongs of a second: nobody needs more, and each ping makes us send a pong."""
 FRAMES_PER_STEP = 32
 """Frames of one read that are obeyed before others have their turn: 1 ms of pings."""
 
@@ -34,9 +37,14 @@ class FrameGuard(Extension):
 
     name = "trialogue-limits"  # never negotiated: nobody offers it, and an offer would be declined
 
-    def __init__(self) -> None:
+    __slots__ = ("_bytes", "_controls", "_fragments", "_now", "_since")
+
+    def __init__(self, now: Callable[[], float] = monotonic) -> None:
         self._bytes = 0
         self._fragments = 0
+        self._controls = 0
+        self._now = now
+        self._since = now()
 
     def __repr__(self) -> str:
         return f"<FrameGuard {self._bytes} bytes in {self._fragments} fragments>"
@@ -48,8 +56,10 @@ class FrameGuard(Extension):
         return False
 
     def frame_inbound_header(self, proto: Any, opcode: Opcode, rsv: RsvBits, payload_length: int) -> RsvBits:
-        """Raises ParseFailed: 1009 for a message of too many bytes, 1008 for one of too many fragments."""
-        if not opcode.iscontrol():
+        """Raises ParseFailed: 1009 for a message of too many bytes, 1008 for too many fragments or control frames."""
+        if opcode.iscontrol():
+            self._count_control()
+        else:
             if opcode is not Opcode.CONTINUATION:
                 self._bytes = self._fragments = 0
             self._bytes += payload_length
@@ -59,6 +69,14 @@ class FrameGuard(Extension):
             if self._fragments > MAX_FRAGMENTS:
                 raise ParseFailed(f"more than {MAX_FRAGMENTS} fragments", CloseReason.POLICY_VIOLATION)
         return _NO_BITS
+
+    def _count_control(self) -> None:
+        now = self._now()
+        if now - self._since >= 1:
+            self._since, self._controls = now, 0
+        self._controls += 1
+        if self._controls > MAX_CONTROLS:
+            raise ParseFailed(f"more than {MAX_CONTROLS} pings a second", CloseReason.POLICY_VIOLATION)
 
 
 class BoundedDeflate(PerMessageDeflate):

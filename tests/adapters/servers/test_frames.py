@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, TextMessage
+from wsproto.frame_protocol import CloseReason, Opcode, ParseFailed, RsvBits
 
 from support.raw_client import BINARY, CONTINUATION, PING, TEXT, frame
 from trialogue_adapters.servers.frames import (
     CLOSED,
+    MAX_CONTROLS,
     MAX_FRAGMENTS,
     MAX_MESSAGE_BYTES,
     BoundedDeflate,
@@ -180,3 +182,18 @@ def test_what_takes_the_place_of_an_ended_connection_does_nothing() -> None:
     assert CLOSED.state is ConnectionState.CLOSED
     assert list(CLOSED.events()) == []
     assert repr(FrameGuard()) == "<FrameGuard 0 bytes in 0 fragments>"
+
+
+def test_so_many_control_frames_a_second_and_no_more() -> None:
+    now = 0.0
+    guard = FrameGuard(lambda: now)
+
+    def ping() -> None:
+        guard.frame_inbound_header(None, Opcode.PING, RsvBits(rsv1=False, rsv2=False, rsv3=False), 0)
+
+    for now in range(3):  # noqa: B007 - the clock reads it
+        for _ in range(MAX_CONTROLS):
+            ping()
+    with pytest.raises(ParseFailed) as caught:
+        ping()
+    assert caught.value.code is CloseReason.POLICY_VIOLATION
