@@ -48,6 +48,12 @@ class Stalled(Exception):
     """The peer has not taken a byte for too long."""
 
 
+def _limit_unsent(sock: trio.socket.SocketType) -> None:
+    """On Linux and macOS, for what is TCP at all."""
+    if hasattr(socket, "TCP_NOTSENT_LOWAT") and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+
 def _refuse(data: bytes | memoryview) -> int:
     raise BrokenPipeError
 
@@ -63,8 +69,7 @@ class Sink:
 
     def __init__(self, stream: trio.SocketStream, stall_timeout: float) -> None:
         self._socket = stream.socket
-        if hasattr(socket, "TCP_NOTSENT_LOWAT") and stream.socket.family in (socket.AF_INET, socket.AF_INET6):
-            stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        _limit_unsent(stream.socket)
         # The standard library's method, without Trio's await around it: non-blocking, and after a close it says so.
         self._send: Callable[[bytes | memoryview], int] = stream.socket._sock.send  # type: ignore[attr-defined]
         self._stall_timeout = stall_timeout
@@ -144,6 +149,7 @@ class TlsSink:
     """Bytes of one write: as many as a TLS record holds. So much has to leave within the stall timeout."""
 
     def __init__(self, stream: trio.SSLStream[trio.SocketStream], stall_timeout: float) -> None:
+        _limit_unsent(stream.transport_stream.socket)
         self._stream = stream
         self._stall_timeout = stall_timeout
         self._backlog = bytearray()
