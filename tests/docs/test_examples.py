@@ -29,7 +29,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ import pytest
 import trio
 from trio_websocket import WebSocketConnection, open_websocket_url
 
+from support.pages import DOCS, Block, read_blocks, rows
 from trialogue.core import events
 from trialogue.core.errors import ERRORS, CloseCode
 from trialogue.core.machine import Policy
@@ -52,7 +53,6 @@ from trialogue.core.protocol import (
     parse,
 )
 
-DOCS = Path(__file__).parents[2] / "docs"
 GUIDE, KOREAN = DOCS / "websocket-api-guide.md", DOCS / "ko" / "websocket-api-guide.md"
 PAGES = (
     DOCS.parent / "README.md",
@@ -77,46 +77,6 @@ V1_FRAMES: Mapping[str, type] = {
     "goaway": events.Goaway,
 }
 V1_EXTRAS = {"type", "offset", "epoch", "place", "data", "session_id"}
-
-
-# ── Reading the pages ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """A fenced block: where it is, its language, its directives and its text."""
-
-    page: Path
-    line: int
-    language: str
-    text: str
-    directives: Mapping[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return f"{self.page.stem}:{self.line}-{self.language}"
-
-
-def read_blocks(page: Path) -> list[Block]:
-    """The blocks of a page, in order. A fence that is not closed, or a block without a language, is an error."""
-    blocks: list[Block] = []
-    lines = page.read_text(encoding="utf-8").splitlines()
-    number = 0
-    while number < len(lines):
-        opening = re.fullmatch(r"(`{3,})(\w*)", lines[number])
-        if opening:
-            end = lines.index(opening[1], number + 1)
-            assert opening[2], f"{page.name}:{number + 1}: a block without a language"
-            text = "".join(f"{line}\n" for line in lines[number + 1 : end])
-            blocks.append(Block(page, number + 1, opening[2], text, read_directives(lines[number - 1])))
-            number = end
-        number += 1
-    return blocks
-
-
-def read_directives(line: str) -> dict[str, str]:
-    comment = re.fullmatch(r"<!-- (.*) -->", line)
-    parts = comment[1].split("; ") if comment else []
-    return {name: value.strip() for name, _, value in (part.partition(":") for part in parts)}
 
 
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
@@ -442,14 +402,6 @@ CHECKS = {"json": check_json_lines, "shell": check_shell, "toml": check_toml}
 
 
 # ── What the pages claim in tables, and the Korean twin ──────────────────────────────────────────────────────────
-
-
-def rows(page: Path, heading: str) -> list[list[str]]:
-    """The cells of the first table under a heading, without its head."""
-    section = page.read_text(encoding="utf-8").split(f"\n{heading}\n", 1)[1]
-    table = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)
-    assert table
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table[0].splitlines()[2:]]
 
 
 def test_the_error_table_is_the_code_s() -> None:

@@ -316,6 +316,31 @@ async def open_wire(server: Any) -> AsyncGenerator[Wire]:
         await trio.aclose_forcefully(stream)
 
 
+async def upgraded(
+    wire: Wire,
+    session_id: str | None = None,
+    *,
+    v1: bool = False,
+    query: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Client:
+    """Turn a fresh connection into a WebSocket. Raises Refused.
+
+    A v1 client has read its first frame into `ready`.
+    """
+    session_id = session_id or fresh("s")
+    offer = {"Sec-WebSocket-Protocol": V1} if v1 else {}
+    await wire.send(request(chat_path(session_id, query), {**offer, **(headers or {})}))
+    status, fields = await wire.head()
+    if status != 101:
+        with trio.fail_after(PATIENCE):
+            raise Refused(status, fields, await wire.exactly(int(fields.get("content-length", "0"))))
+    client = Client(wire, session_id, fields)
+    if v1:
+        client.ready = await client.next()
+    return client
+
+
 @asynccontextmanager
 async def open_client(
     server: Any,
@@ -326,21 +351,9 @@ async def open_client(
     headers: Mapping[str, str] | None = None,
     leave: int | None = POLITE_LEAVE,
 ) -> AsyncGenerator[Client]:
-    """Connect; leave with a close frame at the end of the block, unless that has happened. Raises Refused.
-
-    A v1 client has read its first frame into `ready`.
-    """
-    session_id = session_id or fresh("s")
-    offer = {"Sec-WebSocket-Protocol": V1} if v1 else {}
+    """Connect; leave with a close frame at the end of the block, unless that has happened. Raises Refused."""
     async with open_wire(server) as wire:
-        await wire.send(request(chat_path(session_id, query), {**offer, **(headers or {})}))
-        status, fields = await wire.head()
-        if status != 101:
-            with trio.fail_after(PATIENCE):
-                raise Refused(status, fields, await wire.exactly(int(fields.get("content-length", "0"))))
-        client = Client(wire, session_id, fields)
-        if v1:
-            client.ready = await client.next()
+        client = await upgraded(wire, session_id, v1=v1, query=query, headers=headers)
         yield client
         if not client.gone:
             await client.close(leave)
