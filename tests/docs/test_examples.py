@@ -9,6 +9,7 @@ A directive in an HTML comment directly above a block says what it is; `; ` sepa
     output                         what the block before prints
     locked: files|server|client    the files of a server that wants keys, that server, and its clients
     needs: PACKAGE or COMMAND      skipped without it
+    tested by: FILE                that test takes it from the page and tries it out
     not run: REASON                nothing to run
 
 Without one: Python and JavaScript are clients that must succeed against a server, shell must succeed, JSON frames must
@@ -55,9 +56,9 @@ from trialogue.core.protocol import (
 
 GUIDE, KOREAN = DOCS / "websocket-api-guide.md", DOCS / "ko" / "websocket-api-guide.md"
 PAGES = (
-    DOCS.parent / "README.md",
+    *(DOCS.parent / name for name in ("README.md", "SECURITY.md")),
     GUIDE,
-    *(DOCS / name for name in ("design.md", "configuration.md", "auth.md", "faults.md")),
+    *(DOCS / name for name in ("design.md", "configuration.md", "auth.md", "faults.md", "deploy.md")),
 )
 LISTENERS = ("hypercorn", "trio-websocket")
 
@@ -200,8 +201,7 @@ def run_client(block: Block, url: str, folder: Path) -> str:
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 async def test_block(block: Block, request: pytest.FixtureRequest, workshop: Path) -> None:
     directives = block.directives
-    if "not run" in directives:
-        assert directives["not run"], "say why it is not run"
+    if is_tried_elsewhere(block):
         return
     skip_without(block)
     if "service" in directives:
@@ -232,6 +232,18 @@ async def test_block(block: Block, request: pytest.FixtureRequest, workshop: Pat
         CHECKS[block.language](block, workshop)
     else:
         pytest.fail(f"{block.page.name}:{block.line}: a {block.language} block is neither run nor marked as not run")
+
+
+def is_tried_elsewhere(block: Block) -> bool:
+    """By another test, which must take it from this page; or nowhere, for a reason."""
+    if "not run" in block.directives:
+        assert block.directives["not run"], "say why it is not run"
+    elif "tested by" in block.directives:
+        tester = (DOCS.parent / block.directives["tested by"]).read_text(encoding="utf-8")
+        assert f'"{block.page.name}", "{block.language}"' in tester, "that test does not take it from this page"
+    else:
+        return False
+    return True
 
 
 def run_locked(block: Block, url: str, workshop: Path) -> None:
