@@ -16,8 +16,7 @@ import hypercorn.trio.task_group
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 
@@ -70,14 +69,14 @@ class GuardedTCPServer(TCPServer):
                 nursery.cancel_scope.cancel()
 
     async def _read_data(self) -> None:
-        """As the stock, but with a read timeout for HTTP only: a WebSocket's peer is asked whether it is there.
+        """As the stock, but the read timeout is for requests that do not come: who waits for an answer owes us nothing.
 
         (A cancel scope around each read is 1.2 KB per idle connection.)
         """
         data: bytes | bytearray = b"?"
         while data:
             try:
-                if self._upgraded():
+                if self._answering():
                     data = await self.stream.receive_some(READ_BYTES)
                 else:
                     with trio.fail_after(self.config.read_timeout or inf):
@@ -89,9 +88,10 @@ class GuardedTCPServer(TCPServer):
         await self.protocol.handle(Closed())
         await self.idle_task.stop()  # the stock would keep the descriptor of a peer that has gone for 5 s more
 
-    def _upgraded(self) -> bool:
-        protocol = self.protocol.protocol
-        return isinstance(protocol, H11Protocol) and isinstance(protocol.stream, WSStream)
+    def _answering(self) -> bool:
+        """Is a request with its application, a WebSocket's among them? That one has bounds of its own for its peer."""
+        protocol: Any = self.protocol.protocol
+        return bool(protocol.streams) if isinstance(protocol, H2Protocol) else protocol.stream is not None
 
     async def protocol_send(self, event: Event) -> None:
         """As the stock, but through the sink; and the peer gets to read the last of it before the socket is closed."""
