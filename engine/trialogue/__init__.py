@@ -10,6 +10,7 @@ from trialogue.core.dialects import SUBPROTOCOL, dialect_for
 from trialogue.core.errors import CloseCode, Fault
 from trialogue.core.limits import Limits
 from trialogue.core.machine import Ending, Policy, Turn
+from trialogue.core.sse import SseDialect
 from trialogue.hub import Hub
 from trialogue.log import Position
 from trialogue.metrics import Meter, NullMeter
@@ -37,6 +38,7 @@ __all__ = [
     "Progress",
     "Service",
     "ServiceEvent",
+    "SseDialect",
     "Transport",
     "Turn",
     "TurnReceipt",

@@ -58,6 +58,11 @@ class Admission:
         most = self._limits.max_connections_per_client
         return not most or self._budget(client).connections < most
 
+    def take_frame(self, client: str) -> int | None:
+        """Count one frame of a client without a connection. None: it may; else in how many milliseconds it may."""
+        frames = self._budget(client).frames
+        return None if frames.take(self._now()) else frames.wait_ms()
+
     def enter(self, client: str) -> Budget:
         """Count one more connection. To be given back with `leave`."""
         budget = self._budget(client)

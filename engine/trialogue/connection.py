@@ -96,6 +96,7 @@ class Handshake:
     """What a connection was opened with. `principal` is who passed authentication, "" for everybody.
 
     `client` is whose budget it uses: the principal, or else an address. `credential` is None where nothing expires.
+    `turn`: the message id of the one turn that the connection is for, None where it is for the session.
     """
 
     session_id: str
@@ -105,6 +106,7 @@ class Handshake:
     default_policy: Policy = Policy.INTERRUPT
     heartbeat_s: float = 20.0
     credential: Credential | None = None
+    turn: str | None = None
 
 
 _numbers = count(1)
@@ -160,7 +162,7 @@ class Connection:
         hub, handshake = self._hub, self._handshake
         self._session = session = hub.session(handshake.principal, handshake.session_id)
         self._budget = hub.admission.enter(handshake.client)
-        self.start, resumed = session.place(handshake.after)
+        self.start, resumed = session.place(handshake.after, handshake.turn)
         self._follower = session.log.follow(self.start, self._poke)
         stop = False
         hub.attached(self, session)
@@ -261,8 +263,7 @@ class Connection:
                 frames = self._dialect.feed(*fresh[0])
             else:
                 frames = [frame for entry in fresh for frame in self._dialect.feed(*entry)]
-            if frames and not self._transport.write(frames):
-                self._mark_full()
+            self._hand_over(frames)
         except Exception:
             logger.exception("%r: failed to write", self)
             self.dismiss(CloseCode.CRASHED, "internal error")
@@ -275,9 +276,7 @@ class Connection:
         try:
             while self._follower.behind and not self._full:
                 entries = self._follower.take(BATCH_ENTRIES)
-                frames = [frame for entry in entries for frame in self._dialect.feed(*entry)]
-                if frames and not self._transport.write(frames):
-                    self._mark_full()
+                self._hand_over([frame for entry in entries for frame in self._dialect.feed(*entry)])
         except Gap:
             self.dismiss(CloseCode.TOO_SLOW, "too slow: what it has not read is gone")
         except Exception:
@@ -286,12 +285,17 @@ class Connection:
 
     def _transmit(self, reply: Reply) -> None:
         try:
-            frames = self._dialect.reply(reply)
-            if frames and not self._transport.write(frames):
-                self._mark_full()
+            self._hand_over(self._dialect.reply(reply))
         except Exception:
             logger.exception("%r: failed to write", self)
             self.dismiss(CloseCode.CRASHED, "internal error")
+
+    def _hand_over(self, frames: Sequence[bytes]) -> None:
+        """To the transport; when the dialect has nothing more to tell, they were the last."""
+        if frames and not self._transport.write(frames):
+            self._mark_full()
+        if self._dialect.over:
+            self.dismiss(CloseCode.NORMAL, "all is told")
 
     def _mark_full(self) -> None:
         """From now on the writer waits for room; most connections never need one (3 KB each)."""
@@ -331,6 +335,8 @@ class Connection:
     def _probe(self) -> None:
         """Every heartbeat: a peer of which nothing was heard since the last one, not even a pong, is lost."""
         if self._transport.probe():
+            if not self._full:
+                self._hand_over(self._dialect.heartbeat)
             self._heartbeat = self._hub.alarm(self._handshake.heartbeat_s, self._probe)
         else:
             logger.info("%r: its peer is silent", self)

@@ -20,9 +20,9 @@ from trialogue.admission import Admission
 from trialogue.alarms import Alarm, Alarms
 from trialogue.commons import Census, Commons
 from trialogue.core.errors import CloseCode, Fault
-from trialogue.core.events import Custom, Goaway
+from trialogue.core.events import CancelResult, Custom, Goaway
 from trialogue.core.limits import Limits
-from trialogue.core.machine import Drain
+from trialogue.core.machine import Cancel, Drain, State, Turn, refusal
 from trialogue.log import Log
 from trialogue.memory_log import MemoryLog
 from trialogue.metrics import Meter, NullMeter
@@ -32,6 +32,9 @@ from trialogue.shelf import Shelf
 from trialogue.slots import Slots
 
 logger = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 5.0
+"""How long an actor, which waits for nobody, may take to answer; longer means that it has crashed or gone."""
 
 MAX_CRASHES = 3
 CRASH_WINDOW = 30.0
@@ -157,6 +160,27 @@ class Hub:
         if self.shelf.full or (limits.max_waiting and self.slots.waiting >= limits.max_waiting):
             return Fault("WS-010")
         return None
+
+    def foresee(self, principal: str, session_id: str, turn: Turn) -> Fault | None:
+        """Why that session would refuse this turn as things are; None if it would not. It is the actor that decides."""
+        session = self.sessions.get((principal, session_id))
+        state = session.state if session else State(draining=self.draining)
+        fault = refusal(state, turn, self.limits)
+        return fault if fault or turn.message_id in state.ledger else self.refusal()
+
+    async def cancel(self, principal: str, session_id: str, message_id: str | None) -> list[CancelResult]:
+        """Stop a turn of a session, or all of them (None), for somebody who has no connection to it.
+
+        One result per turn that was stopped, the running one first, or one that says why none was. None at all: the
+        session's actor did not answer in time. Cancelled: the turns are stopped all the same.
+        """
+        session = self.sessions.get((principal, session_id))
+        if session is None:
+            return [CancelResult(message_id, "unknown")]
+        with session.errand() as errand, trio.move_on_after(ANSWER_SECONDS):
+            session.tell(Cancel(message_id, errand.number))
+            return [reply for reply in await errand.answered() if isinstance(reply, CancelResult)]
+        return []
 
     # For applications.
 

@@ -8,6 +8,8 @@ at most one input per connection and three facts per generation wait in it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
@@ -56,6 +58,7 @@ from trialogue.core.machine import (
     recover,
     step,
 )
+from trialogue.errand import Errand
 from trialogue.generation import Generation
 from trialogue.log import Gap, Log, Position
 
@@ -115,6 +118,7 @@ class Session:
         "_tell",
         "clients",
         "confirmed_id",
+        "errands",
         "generations",
         "key",
         "log",
@@ -126,6 +130,7 @@ class Session:
         self.log = log
         self.state = State()
         self.clients: dict[int, Client] = {}
+        self.errands: dict[int, Errand] = {}
         self.generations: dict[str, Generation] = {}
         self.confirmed_id: str | None = None
         self._commons = commons
@@ -164,16 +169,30 @@ class Session:
         """Put something into the inbox. Never blocks."""
         self._tell.send_nowait(happened)
 
-    def place(self, after: Position | None) -> tuple[int, Resumed]:
-        """Where a new connection starts to follow, and what that is called."""
+    def place(self, after: Position | None, message_id: str | None = None) -> tuple[int, Resumed]:
+        """Where a new connection starts to follow, and what that is called.
+
+        Args:
+            message_id: of the one turn that it comes for, if it does: it starts inside that turn, known or to come.
+        """
         log = self.log
-        if after is not None:
-            if after.epoch == log.epoch and log.start <= after.offset <= log.end:
-                return after.offset, "replayed"
-            return self._turn_start(), "gap"
-        if log.end == 0:
-            return 0, "new"
-        return self._turn_start(), "attached"
+        first, last = (self._turn_start(), log.end) if message_id is None else self._extent(message_id)
+        if after is None:
+            return first, "attached" if log.end else "new"
+        if after.epoch != log.epoch or not log.start <= after.offset <= log.end:
+            return first, "gap"
+        return min(after.offset, last), "replayed"
+
+    def _extent(self, message_id: str) -> tuple[int, int]:
+        """Where a turn's entries begin, and where the last of them stands: its ending, if it has ended.
+
+        What is trimmed stands at the log's end: there, a repeat is sent the ending as a reply.
+        """
+        past, start, end = self._past_turns.get(message_id), self.log.start, self.log.end
+        if past is None:
+            return self._pins.get(message_id, end), end
+        first, last = past.start, past.end - 1
+        return (first if first >= start else end), (last if last >= start else end)
 
     def _turn_start(self) -> int:
         running = self.state.running
@@ -230,6 +249,16 @@ class Session:
     def shed(self) -> None:
         """Let go of ended turns."""
         self.log.shed()
+
+    @contextmanager
+    def errand(self) -> Generator[Errand]:
+        """For somebody who asks something and is not attached: to be replied to, for the length of the block."""
+        errand = Errand()
+        self.errands[errand.number] = errand
+        try:
+            yield errand
+        finally:
+            del self.errands[errand.number]
 
     def relay_typing(self, origin: Client, active: bool) -> None:
         for client in tuple(self.clients.values()):
@@ -398,6 +427,8 @@ class Session:
     def _send(self, asker: Asker, reply: Reply) -> None:
         if asker in self.clients:
             self.clients[asker].reply(reply)
+        elif asker in self.errands:
+            self.errands[asker].reply(reply)
 
     def _send_repeats(self) -> None:
         """Replay ended turns to those who asked with their ids and had not been there; never inside a running turn."""

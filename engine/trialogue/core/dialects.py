@@ -79,11 +79,17 @@ def token_prefix(message_id: str) -> str:
 
 
 class Dialect(ABC):
-    """A connection's translator. `name` tells which; `lang` is the language of its error texts."""
+    """A connection's translator. `name` tells which; `lang` is the language of its error texts.
+
+    `over`: it has told all that it ever will. `heartbeat`: frames that tell nothing but that the connection is alive,
+    for a wire that has no pings of its own.
+    """
 
     __slots__ = ("_prefix", "_turn", "lang")
 
-    name: ClassVar[DialectName]
+    name: ClassVar[str]
+    over: bool = False
+    heartbeat: Sequence[bytes] = NO_FRAMES
 
     def __init__(self, lang: Lang = "ko") -> None:
         self.lang: Lang = lang
@@ -150,7 +156,7 @@ class SeedDialect(Dialect):
 
     __slots__ = ()
 
-    name: ClassVar[DialectName] = "seed"
+    name: ClassVar[str] = "seed"
 
     def feed(self, offset: int, event: Event) -> Sequence[bytes]:
         if type(event) is Tokens:
@@ -207,7 +213,7 @@ class V1Dialect(SeedDialect):
 
     __slots__ = ()
 
-    name: ClassVar[DialectName] = "trialogue.v1"
+    name: ClassVar[str] = "trialogue.v1"
 
     def feed(self, offset: int, event: Event) -> Sequence[bytes]:
         if type(event) is Tokens:

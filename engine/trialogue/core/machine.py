@@ -339,9 +339,9 @@ def step(state: State, happened: Input, limits: Limits) -> tuple[State, list[Eff
 
 
 def _submit(state: State, turn: Turn, asker: Asker, limits: Limits) -> tuple[State, list[Effect]]:
-    refusal = _refusal(state, turn, limits)
-    if refusal:
-        return state, [Refuse(asker, turn.message_id, refusal)]
+    fault = refusal(state, turn, limits)
+    if fault:
+        return state, [Refuse(asker, turn.message_id, fault)]
     if turn.message_id in state.ledger:
         return state, [Repeat(asker, turn.message_id)]
     state = replace(state, ledger=state.ledger.accepted(turn, limits.remembered_ids))
@@ -359,7 +359,8 @@ def _submit(state: State, turn: Turn, asker: Asker, limits: Limits) -> tuple[Sta
     return state, effects + more
 
 
-def _refusal(state: State, turn: Turn, limits: Limits) -> Fault | None:
+def refusal(state: State, turn: Turn, limits: Limits) -> Fault | None:
+    """Why this turn would not be accepted in this state; None if it would, or is known."""
     known = state.ledger.get(turn.message_id)
     if known:
         same = known.digest == turn.digest
