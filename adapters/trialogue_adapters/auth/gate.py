@@ -49,6 +49,14 @@ class Gate:
         with self._challenging():
             return self._authenticator.identify(caller) if self._authenticator else Grant("")
 
+    def screen(self, caller: Caller) -> None:
+        """Judge what does not depend on the session, before a body is read that tells which it is. Raises Denied."""
+        token = caller.token
+        if token is not None and token.startswith(PREFIX):
+            self._check_origin(caller)
+        else:
+            self.enter(caller)
+
     def mint(self, grant: Grant, session_id: str) -> tuple[str, int]:
         """A `ws_token` for that session, and the second (unix time) in which it expires."""
         return self._ws_tokens.mint(grant, session_id, named=self._principals() is None)

@@ -1,4 +1,4 @@
-"""The ASGI application: `/chat-ws`, the page, and the health and metrics endpoints, over any ASGI server on Trio.
+"""The ASGI application: `/chat-ws`, `/chat/stream`, the page, health and metrics, over any ASGI server on Trio.
 
 It owns the hub and the service for as long as its lifespan; a host that runs no lifespan for it enters `lifespan()`
 itself. The service may come late (`set_chat_service`): until then messages are refused with WS-002.
@@ -19,6 +19,7 @@ from trialogue_adapters import web
 from trialogue_adapters.auth import Caller, Gate
 from trialogue_adapters.bridges import Runtime, open_service
 from trialogue_adapters.metrics import PrometheusMeter
+from trialogue_adapters.servers import sse
 from trialogue_adapters.servers.echo import PATH as ECHO_PATH
 from trialogue_adapters.servers.echo import echo
 from trialogue_adapters.servers.handshake import PATH, Reception, Rejected, Welcome, check_head, without_token
@@ -251,6 +252,12 @@ class App:
             return
         if path == MINT_PATH:
             await _answer(send, method, *await mint(self.reception.gate, scope, receive))
+            return
+        if path == sse.STREAM_PATH:
+            await sse.stream(self.reception, scope, receive, send)
+            return
+        if path == sse.CANCEL_PATH:
+            await sse.cancel(self.reception, scope, receive, send)
             return
         if method not in ("GET", "HEAD"):
             await _answer(send, method, *_error(405, "GET and HEAD only"))

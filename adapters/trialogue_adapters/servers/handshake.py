@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import get_args
 from urllib.parse import parse_qs, unquote_to_bytes
@@ -33,13 +34,17 @@ HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rejected(Exception):
-    """The handshake is refused. `status` and `reason` make the HTTP answer; `headers` are added to it."""
+    """A request is refused. `status` and `reason` make the HTTP answer; `headers` are added to it.
+
+    `code`: what the same refusal is called on an open connection, "" where there is none.
+    """
 
     status: int
     reason: str
     headers: Sequence[tuple[bytes, bytes]] = ()
+    code: str = ""
 
     @classmethod
     def denied(cls, denied: Denied) -> Rejected:
@@ -49,7 +54,10 @@ class Rejected(Exception):
 
     @property
     def body(self) -> bytes:
-        return json.dumps({"error": {"status": self.status, "message": self.reason}}, ensure_ascii=False).encode()
+        code = {"code": self.code} if self.code else {}
+        return json.dumps(
+            {"error": {"status": self.status, "message": self.reason, **code}}, ensure_ascii=False
+        ).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,30 +81,63 @@ class Reception:
 
     def welcome(self, query: bytes, caller: Caller) -> Welcome:
         """Check a request for `/chat-ws`; what costs least comes first. Raises Rejected."""
-        hub = self.hub
-        if not hub.running or hub.draining:
-            raise Rejected(503, "the server is about to restart", RETRY_SOON)
-        address = client_address(caller.peer, caller.all("x-forwarded-for"), self.proxies)
-        if not hub.admission.knock(address):
-            raise Rejected(429, "too many handshakes from this address", RETRY_SOON)
-        if hub.limits.max_connections and hub.connections >= hub.limits.max_connections:
-            raise Rejected(503, "the server is at capacity", RETRY_SOON)
-        try:
-            fields = parse_qs(query.decode("ascii"), keep_blank_values=True, max_num_fields=32)
-        except ValueError:
-            raise Rejected(400, "the query cannot be read") from None
+        self.check_room()
+        address = self.knock(caller)
+        fields = read_query(query)
         session_id = _once(fields, "session_id")
         if session_id is None or not SESSION_ID.fullmatch(session_id):
             raise Rejected(400, "session_id: 1 to 128 of A-Z a-z 0-9 . _ ~ : - exactly once in the query")
-        after, lang = _after(fields), _lang(fields, ",".join(caller.all("accept-language")))
+        after, lang = _after(fields), read_lang(fields, caller)
+        handshake = self.admit(caller, address, session_id, _once(fields, "ws_token"), after)
+        speaks_v1 = SUBPROTOCOL in caller.subprotocols
+        dialect = dialect_for("trialogue.v1" if speaks_v1 else "seed", lang)
+        return Welcome(handshake, dialect, SUBPROTOCOL if speaks_v1 else None)
+
+    def check_room(self) -> None:
+        """Can there be one more connection? Raises Rejected."""
+        hub = self.hub
+        if not hub.running or hub.draining:
+            raise Rejected(503, "the server is about to restart", RETRY_SOON, "WS-006")
+        if hub.limits.max_connections and hub.connections >= hub.limits.max_connections:
+            raise Rejected(503, "the server is at capacity", RETRY_SOON, "WS-010")
+
+    def knock(self, caller: Caller) -> str:
+        """The address that a request comes from. Raises Rejected if too many do."""
+        address = client_address(caller.peer, caller.all("x-forwarded-for"), self.proxies)
+        if not self.hub.admission.knock(address):
+            raise Rejected(429, "too many handshakes from this address", RETRY_SOON, "WS-005")
+        return address
+
+    @contextmanager
+    def seat(self, address: str) -> Generator[None]:
+        """Count as one of an address's connections while it is not known yet whose it is. Raises Rejected."""
+        client = f"address {address}"
+        if not self.hub.admission.has_room(client):
+            raise Rejected(429, "this client has too many connections", RETRY_SOON, "WS-005")
+        budget = self.hub.admission.enter(client)
         try:
-            grant = self.gate.admit(caller, session_id, _once(fields, "ws_token"))
+            yield
+        finally:
+            self.hub.admission.leave(budget)
+
+    def admit(
+        self,
+        caller: Caller,
+        address: str,
+        session_id: str,
+        ws_token: str | None = None,
+        after: Position | None = None,
+        turn: str | None = None,
+    ) -> Handshake:
+        """Who it is, and that there is room for one more connection of theirs. Raises Rejected."""
+        try:
+            grant = self.gate.admit(caller, session_id, ws_token)
         except Denied as denied:
             raise Rejected.denied(denied) from None
         client = f"principal {grant.principal}" if grant.principal else f"address {address}"
-        if not hub.admission.has_room(client):
-            raise Rejected(429, "this client has too many connections", RETRY_SOON)
-        handshake = Handshake(
+        if not self.hub.admission.has_room(client):
+            raise Rejected(429, "this client has too many connections", RETRY_SOON, "WS-005")
+        return Handshake(
             session_id,
             principal=grant.principal,
             client=client,
@@ -104,10 +145,8 @@ class Reception:
             default_policy=self.policy,
             heartbeat_s=self.heartbeat,
             credential=self.gate.lease(grant, session_id),
+            turn=turn,
         )
-        speaks_v1 = SUBPROTOCOL in caller.subprotocols
-        dialect = dialect_for("trialogue.v1" if speaks_v1 else "seed", lang)
-        return Welcome(handshake, dialect, SUBPROTOCOL if speaks_v1 else None)
 
 
 def without_token(query: bytes) -> bytes:
@@ -170,15 +209,26 @@ def _once(fields: dict[str, list[str]], name: str) -> str | None:
 
 def _after(fields: dict[str, list[str]]) -> Position | None:
     after = _once(fields, "after")
-    if after is None:
-        return None
+    return None if after is None else read_position(after, "after")
+
+
+def read_position(text: str, name: str) -> Position:
+    """The position that a client resumes from. Raises Rejected naming where it stood."""
     try:
-        return Position.parse(after)
+        return Position.parse(text)
     except ValueError as error:
-        raise Rejected(400, f"after: {error}") from None
+        raise Rejected(400, f"{name}: {error}") from None
 
 
-def _lang(fields: dict[str, list[str]], accept_language: str) -> Lang:
+def read_query(query: bytes) -> dict[str, list[str]]:
+    """Raises Rejected."""
+    try:
+        return parse_qs(query.decode("ascii"), keep_blank_values=True, max_num_fields=32)
+    except ValueError:
+        raise Rejected(400, "the query cannot be read") from None
+
+
+def read_lang(fields: dict[str, list[str]], caller: Caller) -> Lang:
     """`lang` in the query, else the first of Accept-Language that we speak, else Korean."""
     asked = _once(fields, "lang")
     if asked is not None:
@@ -186,7 +236,7 @@ def _lang(fields: dict[str, list[str]], accept_language: str) -> Lang:
             raise Rejected(400, "lang: ko or en")
         return "en" if asked == "en" else "ko"
     weighted: list[tuple[float, Lang]] = []
-    for part in accept_language.split(","):
+    for part in ",".join(caller.all("accept-language")).split(","):
         tag, _, parameters = part.strip().partition(";")
         primary = tag.split("-")[0].lower()
         if primary in get_args(Lang):

@@ -6,14 +6,12 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
-import trio
-
 from trialogue_adapters.auth import Caller, Denied, Gate
 from trialogue_adapters.servers.handshake import SESSION_ID, Rejected
+from trialogue_adapters.servers.posts import read_body
 
 MINT_PATH = "/auth/ws-token"
 MAX_BODY_BYTES = 4096
-BODY_SECONDS = 10.0
 
 Answer = tuple[int, bytes, Sequence[tuple[bytes, bytes]]]
 JSON_HEADERS = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
@@ -28,7 +26,7 @@ async def mint(
         if scope["method"] != "POST":
             raise Rejected(405, "POST only", [(b"allow", b"POST")])
         grant = gate.enter(caller)
-        token, expires_at = gate.mint(grant, _session_id(await _body(receive)))
+        token, expires_at = gate.mint(grant, _session_id(await read_body(receive, MAX_BODY_BYTES)))
     except Denied as denied:
         return _refusal(Rejected.denied(denied))
     except Rejected as rejected:
@@ -40,22 +38,6 @@ async def mint(
 
 def _refusal(rejected: Rejected) -> Answer:
     return rejected.status, rejected.body, [*JSON_HEADERS, *rejected.headers]
-
-
-async def _body(receive: Callable[[], Awaitable[MutableMapping[str, Any]]]) -> bytes:
-    """The whole body. Raises Rejected for one that is too long or too slow."""
-    body = bytearray()
-    with trio.move_on_after(BODY_SECONDS):
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                break
-            body += message.get("body", b"")
-            if len(body) > MAX_BODY_BYTES:
-                raise Rejected(413, f"more than {MAX_BODY_BYTES} bytes")
-            if not message.get("more_body"):
-                return bytes(body)
-    raise Rejected(408, "the body did not come")
 
 
 def _session_id(body: bytes) -> str:
