@@ -189,10 +189,13 @@ class Bench:
         transport = MemoryTransport()
         prepare(transport)
         opened = Handshake(session_id, after=after, **handshake)
-        connection = Connection(self.hub, transport, dialect_for(dialect, "en"), opened)
-        self._nursery.start_soon(connection.run)
+        self.start(Connection(self.hub, transport, dialect_for(dialect, "en"), opened))
         await settle()
         return transport
+
+    def start(self, connection: Connection) -> None:
+        """Run a connection that the test has made itself."""
+        self._nursery.start_soon(connection.run)
 
     async def ask(self, transport: MemoryTransport, name: str, **fields: Any) -> None:
         frame = {"message_id": name, "content": name, "session_id": "s", **fields}
