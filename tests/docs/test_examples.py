@@ -7,6 +7,8 @@ A directive in an HTML comment directly above a block says what it is; `; ` sepa
     hypercorn                      a shell command that runs hypercorn; the test adds a free port
     transcript [: QUERY]           `>` lines are sent to a server, `<` lines must come; QUERY: lang=…, subprotocol=…
     output                         what the block before prints
+    client                         a shell command that talks to a server
+    stream: BODY                   what a POST of BODY to /chat/stream is answered
     locked: files|server|client    the files of a server that wants keys, that server, and its clients
     needs: PACKAGE or COMMAND      skipped without it
     tested by: FILE                that test takes it from the page and tries it out
@@ -34,7 +36,7 @@ from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 import trio
@@ -58,7 +60,7 @@ GUIDE, KOREAN = DOCS / "websocket-api-guide.md", DOCS / "ko" / "websocket-api-gu
 PAGES = (
     *(DOCS.parent / name for name in ("README.md", "SECURITY.md")),
     GUIDE,
-    *(DOCS / name for name in ("design.md", "configuration.md", "auth.md", "faults.md", "deploy.md")),
+    *(DOCS / f"{name}.md" for name in ("design", "configuration", "auth", "faults", "deploy", "sse")),
 )
 LISTENERS = ("hypercorn", "trio-websocket")
 
@@ -220,6 +222,13 @@ async def test_block(block: Block, request: pytest.FixtureRequest, workshop: Pat
         for listener in LISTENERS:
             with serve(workshop, "--service", "words:ChatService", "--listener", listener) as url:
                 await play(block, url)
+    elif "client" in directives:
+        url = request.getfixturevalue("words_url")
+        await trio.to_thread.run_sync(check_shell, addressed(block, url), workshop)
+    elif "stream" in directives:
+        with serve(workshop, "--service", "words:ChatService") as url:
+            streamed = await trio.to_thread.run_sync(post_stream, url, directives["stream"])
+            assert CLOCKS.sub("…", streamed) == CLOCKS.sub("…", block.text)
     elif "output" in directives:
         skip_without(before(block))
         url = request.getfixturevalue("words_url")
@@ -251,7 +260,23 @@ def run_locked(block: Block, url: str, workshop: Path) -> None:
     if block.language == "python":
         run_client(block, url, workshop)
     elif block.directives["locked"] == "client":
-        check_shell(replace(block, text=block.text.replace(DEFAULT_HTTP, f"http{url.removeprefix('ws')}")), workshop)
+        check_shell(addressed(block, url), workshop)
+
+
+def addressed(block: Block, url: str) -> Block:
+    """The block, with the server's address in the place of the default one."""
+    return replace(block, text=block.text.replace(DEFAULT_HTTP, f"http{url.removeprefix('ws')}"))
+
+
+CLOCKS = re.compile(r'(?<=^id: )\d+|(?<="processing_time_ms":)\d+|(?<="processing_time":)[\d.]+', re.MULTILINE)
+
+
+def post_stream(url: str, body: str) -> str:
+    """The whole answer to a POST."""
+    address = f"http{url.removeprefix('ws')}/chat/stream"
+    with urlopen(Request(address, body.encode(), {"Content-Type": "application/json"})) as answer:
+        streamed: bytes = answer.read()
+    return streamed.decode()
 
 
 def skip_without(block: Block) -> None:
