@@ -323,6 +323,9 @@ async def test_the_gate_and_the_budgets_are_the_websockets(tmp_path: Path) -> No
             refused = await ask(server, "/chat/stream", fields_of(session_id), headers)
             assert refused.status in (401, 403)
             assert (await ask(server, "/chat/cancel", {"session_id": session_id}, headers)).status in (401, 403)
+        async with open_wire(server) as wire:
+            await wire.send(post("/chat/stream", b"", {"Content-Length": "1000", "X-API-Key": "wrong"}))
+            assert (await wire.answer()).status == 401, "told before the body has come"
         fields = fields_of(session_id, options={"first": 30})
         async with open_stream(server, fields, headers={"Authorization": f"Bearer {token(session_id)}"}) as stream:
             await stream.until("metadata")

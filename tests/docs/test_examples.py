@@ -222,21 +222,8 @@ async def test_block(block: Block, request: pytest.FixtureRequest, workshop: Pat
         for listener in LISTENERS:
             with serve(workshop, "--service", "words:ChatService", "--listener", listener) as url:
                 await play(block, url)
-    elif "client" in directives:
-        url = request.getfixturevalue("words_url")
-        await trio.to_thread.run_sync(check_shell, addressed(block, url), workshop)
-    elif "stream" in directives:
-        with serve(workshop, "--service", "words:ChatService") as url:
-            streamed = await trio.to_thread.run_sync(post_stream, url, directives["stream"])
-            assert CLOCKS.sub("…", streamed) == CLOCKS.sub("…", block.text)
-    elif "output" in directives:
-        skip_without(before(block))
-        url = request.getfixturevalue("words_url")
-        compare_output(block, await trio.to_thread.run_sync(run_client, before(block), url, workshop))
-    elif block.language in ("python", "javascript"):
-        if not is_output(BLOCKS.index(block) + 1):  # else its output's test runs it
-            url = request.getfixturevalue("words_url")
-            await trio.to_thread.run_sync(run_client, block, url, workshop)
+    elif directives.keys() & {"client", "stream", "output"} or block.language in ("python", "javascript"):
+        await trio.to_thread.run_sync(run_with_words, block, request.getfixturevalue("words_url"), workshop)
     elif block.language in CHECKS:
         CHECKS[block.language](block, workshop)
     else:
@@ -253,6 +240,21 @@ def is_tried_elsewhere(block: Block) -> bool:
     else:
         return False
     return True
+
+
+def run_with_words(block: Block, url: str, workshop: Path) -> None:
+    """A client of the guide's first service, or what such a client gets."""
+    if "client" in block.directives:
+        check_shell(addressed(block, url), workshop)
+    elif "stream" in block.directives:
+        session = f'"docs-{next(NUMBERS)}"'
+        streamed = post_stream(url, block.directives["stream"].replace('"s1"', session))
+        assert CLOCKS.sub("…", streamed) == CLOCKS.sub("…", block.text.replace('"s1"', session))
+    elif "output" in block.directives:
+        skip_without(before(block))
+        compare_output(block, run_client(before(block), url, workshop))
+    elif not is_output(BLOCKS.index(block) + 1):  # else its output's test runs it
+        run_client(block, url, workshop)
 
 
 def run_locked(block: Block, url: str, workshop: Path) -> None:
