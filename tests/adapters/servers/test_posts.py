@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from trialogue_adapters.auth import Caller
 from trialogue_adapters.servers.handshake import Rejected
-from trialogue_adapters.servers.posts import BODY_SECONDS, CancelPost, StreamPost, check_head, read_body, read_post
+from trialogue_adapters.servers.posts import BODY_SECONDS, CancelPost, StreamPost, check_post, read_body, read_post
 
 
 class Body:
@@ -54,13 +54,13 @@ async def test_one_that_is_too_long_or_does_not_come(autojump_clock: MockClock) 
     "content_type", ["application/json", "Application/JSON; charset=utf-8", "application/json;charset=utf-8"]
 )
 def test_json_by_any_name(content_type: str) -> None:
-    check_head("POST", Caller([(b"content-type", content_type.encode())]))
+    check_post("POST", Caller([(b"content-type", content_type.encode())]))
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""])
 def test_what_a_page_of_another_origin_could_send_is_no_json(content_type: str) -> None:
     with pytest.raises(Rejected) as refused:
-        check_head("POST", Caller([(b"content-type", content_type.encode())]))
+        check_post("POST", Caller([(b"content-type", content_type.encode())]))
     assert refused.value.status == 415
 
 
