@@ -49,3 +49,13 @@ def test_who_is_gone_is_forgotten_and_who_is_here_is_not() -> None:
         clock.now += 2 * FORGET_SECONDS / SWEEP
     assert len(admission) <= 2 * SWEEP
     assert admission.enter("here") is here
+
+
+def test_frames_without_a_connection_use_the_same_budget() -> None:
+    admission = Admission(Limits(messages_per_minute=2), Clock())
+    assert admission.enter("a").frames.take(0.0)
+    assert admission.take_frame("a") is None
+    wait_ms = admission.take_frame("a")
+    assert wait_ms is not None
+    assert 0 < wait_ms <= 30_001
+    assert admission.take_frame("b") is None

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+import trustme
 
 from support.auth import ALICE, BOB, token, write_files
 from support.event_stream import ask, fields_of, open_stream, post, text_of, whole
@@ -395,3 +396,22 @@ async def test_curl_streams_and_resumes(server: Server) -> None:
     assert first.endswith(rest.partition("\n\n")[2])
     assert rest.count("event: chunk") == 1
     assert len(server.record("opened", message_id)) == 1
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+async def test_over_http2_a_silent_answer_outlives_the_read_timeout_too(tmp_path: Path) -> None:
+    issued = trustme.CA().issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+    files = ("--certfile", str(tmp_path / "both.pem"), "--keyfile", str(tmp_path / "both.pem"))
+    with running(tmp_path, "hypercorn", (*FLAGS, *files)) as server:
+        address = f"https://{server.host}:{server.port}/chat/stream"
+        body = json.dumps(fields_of(options={"first": 2 * HEARTBEAT + 1.6, "tokens": 2}))
+        write = "version %{http_version} after %{time_total}"
+        words = ["curl", "-sNfk", "--http2", "-H", "Content-Type: application/json", "-d", body, "-w", write, address]
+        done = await trio.run_process(words, capture_stdout=True, check=False)
+        answer = done.stdout.decode()
+    if "version 2 " not in answer:
+        pytest.skip("this curl has no HTTP/2")
+    assert answer.count("event: chunk") == 2
+    assert '"finish_reason":"stop"' in answer
+    assert ": ping\n" in answer

@@ -126,3 +126,13 @@ def test_a_principal_whose_keys_are_gone_has_no_tokens(gate: Gate, tmp_path: Pat
     token = minted(gate)
     (tmp_path / "keys").write_text("bob:key-of-b\n")
     assert denied(lambda: gate.admit(Caller(), "s", token)) == 401
+
+
+def test_what_does_not_depend_on_the_session_is_judged_before_it_is_known(gate: Gate) -> None:
+    for caller in (ALICE, shows(minted(gate)), shows(minted(gate, session_id="another"))):
+        gate.screen(caller)
+    for caller in (Caller(), shows("wrong")):
+        assert denied(lambda caller=caller: gate.screen(caller)) == 401  # type: ignore[misc]
+    evil = (b"origin", b"https://evil.example")
+    assert denied(lambda: gate.screen(shows("key-of-a", evil))) == 403
+    assert denied(lambda: gate.screen(shows(minted(gate), evil))) == 403

@@ -115,6 +115,8 @@ ATTRIBUTES: list[tuple[Any, str]] = [
     (WSStream, "self.state"),
     (WSStream, "self.closed"),
     (hypercorn.protocol.h11.H11Protocol, "self.send = send"),
+    (hypercorn.protocol.h11.H11Protocol, "self.stream: HTTPStream | WSStream | None = None"),
+    (hypercorn.protocol.h2.H2Protocol, "self.streams: dict[int, HTTPStream | WSStream] = {}"),
     (WebSocketConnection, "self._wsproto"),
     (WebSocketConnection, "self._stream"),
     (WebSocketConnection, "self._close_reason"),
