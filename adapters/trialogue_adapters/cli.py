@@ -24,7 +24,7 @@ from trialogue_adapters.bridges import NotAService
 from trialogue_adapters.deployment import make_app, say_aside
 from trialogue_adapters.rag import RagError
 from trialogue_adapters.services import CannotLoad
-from trialogue_adapters.serving import serve, tls_context
+from trialogue_adapters.serving import first_cause, serve, tls_context
 from trialogue_adapters.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, Settings
 
 USAGE = f"""\
@@ -92,17 +92,11 @@ def _serve(settings: Settings) -> None:
         app = make_app(settings)
         trio.run(serve, settings, app, lambda address: _say(f"listening on {address}"))
     except Exception as error:  # noqa: BLE001 - the last place where anything can be said to a person
-        _fail(_explain(_first(error), settings))
+        _fail(_explain(first_cause(error), settings))
     # A bridge's thread that does not end (a service that blocks) must not keep the process.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _explain(error: BaseException, settings: Settings) -> str:

@@ -19,9 +19,11 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 
+from trialogue_adapters.auth import Misconfigured
 from trialogue_adapters.servers.asgi import App
 from trialogue_adapters.servers.hypercorn import defaults, guarded
 from trialogue_adapters.servers.listener import serve_websockets
+from trialogue_adapters.servers.operations import Operations
 from trialogue_adapters.settings import Settings
 from trialogue_adapters.tuning import tune_process
 
@@ -50,6 +52,9 @@ async def serve(settings: Settings, app: App, announce: Callable[[str], None]) -
         with trio.CancelScope() as patience:
             async with trio.open_nursery() as nursery:
                 with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                    if settings.ops_port is not None:
+                        address = await nursery.start(_listen_operations, settings, app, leaving)
+                        logger.info("health and metrics on %s", address)
                     announce(await nursery.start(listen, settings, app, leaving))
                     await _drain_on_signal(app, settings.drain_timeout, signals)
                 leaving.set()
@@ -103,7 +108,30 @@ async def _listen_hypercorn(
             task_status.started(binds[0])
 
 
-async def _hypercorn(app: App, config: Config, until: Any, *, task_status: trio.TaskStatus[list[str]]) -> None:
+def first_cause(error: BaseException) -> BaseException:
+    """What a nursery's groups are about."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _listen_operations(
+    settings: Settings, app: App, leaving: trio.Event, *, task_status: trio.TaskStatus[str]
+) -> None:
+    """Health and metrics alone, without TLS, until we have left: a probe sees the drain."""
+    config = hypercorn_config(settings.model_copy(update={"port": settings.ops_port, "certfile": None}))
+    with guarded(deflate=settings.deflate):
+        async with trio.open_nursery() as nursery:
+            try:
+                binds = await nursery.start(_hypercorn, app.operations, config, leaving.wait)
+            except* OSError as errors:
+                raise Misconfigured(f"--ops-port {settings.ops_port}: {first_cause(errors)}") from None
+            task_status.started(binds[0])
+
+
+async def _hypercorn(
+    app: App | Operations, config: Config, until: Any, *, task_status: trio.TaskStatus[list[str]]
+) -> None:
     await hypercorn_serve(app, config, shutdown_trigger=until, task_status=task_status, mode="asgi")  # type: ignore[arg-type]
 
 

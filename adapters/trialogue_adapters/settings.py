@@ -55,6 +55,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port; 0 takes any free one. `PORT` counts.")
+    ops_port: Annotated[int | None, Field(ge=0, le=65535)] = Field(
+        None, description="A port of its own for /livez, /readyz, /healthz, /metrics; 0 takes any free one."
+    )
     listener: Literal["hypercorn", "trio-websocket"] = Field(
         "hypercorn", description="Which server; the second serves /chat-ws only."
     )

@@ -6,7 +6,6 @@ itself. The service may come late (`set_chat_service`): until then messages are 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
@@ -20,10 +19,12 @@ from trialogue_adapters.auth import Caller, Gate
 from trialogue_adapters.bridges import Runtime, open_service
 from trialogue_adapters.metrics import PrometheusMeter
 from trialogue_adapters.servers import sse
+from trialogue_adapters.servers.answers import Answer, error_answer, send_answer
 from trialogue_adapters.servers.echo import PATH as ECHO_PATH
 from trialogue_adapters.servers.echo import echo
 from trialogue_adapters.servers.handshake import PATH, Reception, Rejected, Welcome, check_head, without_token
 from trialogue_adapters.servers.minting import MINT_PATH, mint
+from trialogue_adapters.servers.operations import Operations
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,7 @@ class App:
         self.meter = PrometheusMeter()
         self.hub = Hub(limits=limits, meter=self.meter)
         self.meter.watch(self.hub)
+        self.operations = Operations(self.hub, self.meter)
         self.reception = Reception(self.hub, gate or Gate(), policy, heartbeat, proxies)
         self.test_echo = test_echo
         self._page = page
@@ -248,10 +250,10 @@ class App:
         try:
             _check_head(scope)
         except Rejected as rejected:
-            await _answer(send, method, *_error(rejected.status, rejected.reason))
+            await send_answer(send, method, *error_answer(rejected.status, rejected.reason))
             return
         if path == MINT_PATH:
-            await _answer(send, method, *await mint(self.reception.gate, scope, receive))
+            await send_answer(send, method, *await mint(self.reception.gate, scope, receive))
             return
         if path == sse.STREAM_PATH:
             await sse.stream(self.reception, scope, receive, send)
@@ -260,43 +262,25 @@ class App:
             await sse.cancel(self.reception, scope, receive, send)
             return
         if method not in ("GET", "HEAD"):
-            await _answer(send, method, *_error(405, "GET and HEAD only"))
+            await send_answer(send, method, *error_answer(405, "GET and HEAD only"))
             return
-        await _answer(send, method, *self._resource(path))
+        await send_answer(send, method, *self._resource(path))
 
-    def _resource(self, path: str) -> tuple[int, bytes, Sequence[tuple[bytes, bytes]]]:
-        hub = self.hub
+    def _resource(self, path: str) -> Answer:
         match path:
-            case "/livez":
-                return 200, *_json({"status": "alive"})
-            case "/readyz":
-                reason = "draining" if hub.draining else "service not ready"
-                return (200 if hub.ready else 503), *_json({"status": "ready" if hub.ready else reason})
-            case "/healthz":
-                return (200 if hub.ready else 503), *_json(
-                    {
-                        "status": "ready" if hub.ready else "not ready",
-                        "sessions": len(hub.sessions),
-                        "connections": hub.connections,
-                        "generations": hub.census.working,
-                        "abandoned": hub.census.abandoned,
-                    }
-                )
-            case "/metrics":
-                return 200, self.meter.exposition(), ((b"content-type", self.meter.content_type),)
             case "/chat-ws":
-                return _error(426, "this is a WebSocket endpoint")
+                return error_answer(426, "this is a WebSocket endpoint")
             case "/" | "/bot" if self._page:
                 return self._asset("index.html")
             case _ if self._page and path.startswith("/static/"):
                 return self._asset(path.removeprefix("/static/"))
             case _:
-                return _error(404, "not found")
+                return self.operations.resource(path) or error_answer(404, "not found")
 
-    def _asset(self, name: str) -> tuple[int, bytes, Sequence[tuple[bytes, bytes]]]:
+    def _asset(self, name: str) -> Answer:
         found = web.read(name)
         if found is None:
-            return _error(404, "not found")
+            return error_answer(404, "not found")
         body, content_type = found
         return 200, body, ((b"content-type", content_type.encode()), *PAGE_HEADERS)
 
@@ -330,21 +314,6 @@ def _hide_token(scope: Scope) -> bytes:
     query: bytes = scope.get("query_string", b"")
     scope["query_string"] = without_token(query)
     return query
-
-
-def _json(body: Any) -> tuple[bytes, Sequence[tuple[bytes, bytes]]]:
-    return json.dumps(body).encode(), ((b"content-type", b"application/json"),)
-
-
-def _error(status: int, message: str) -> tuple[int, bytes, Sequence[tuple[bytes, bytes]]]:
-    return status, *_json({"error": {"status": status, "message": message}})
-
-
-async def _answer(send: Send, method: str, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-    extra = [(b"upgrade", b"websocket")] if status == 426 else []
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, *extra, length]})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
 
 async def _refuse(scope: Scope, send: Send, rejected: Rejected) -> None:

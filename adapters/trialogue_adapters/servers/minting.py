@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from trialogue_adapters.auth import Caller, Denied, Gate
+from trialogue_adapters.servers.answers import Answer
 from trialogue_adapters.servers.handshake import SESSION_ID, Rejected
 from trialogue_adapters.servers.posts import read_body
 
 MINT_PATH = "/auth/ws-token"
 MAX_BODY_BYTES = 4096
 
-Answer = tuple[int, bytes, Sequence[tuple[bytes, bytes]]]
 JSON_HEADERS = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 
 
