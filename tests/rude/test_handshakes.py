@@ -64,6 +64,7 @@ CASES: dict[str, tuple[bytes, int]] = {
     "a Connection that is kept alive": (upgrade(Connection="keep-alive"), 426),
     "no Upgrade": (upgrade(Upgrade=None), 426),
     "an upgrade to something else": (upgrade(Upgrade="websockets"), 426),
+    "an upgrade to h2c": (upgrade(Upgrade="h2c", HTTP2_Settings="AAMAAABkAAQCAAAAAAIAAAAA"), 426),
     "a POST": (request(chat_path(fresh("s")), method="POST"), 405),
     "a method of its own": (request(chat_path(fresh("s")), method="BREW"), 405),
     "HTTP/1.0": (upgrade().replace(b"HTTP/1.1", b"HTTP/1.0"), 400),

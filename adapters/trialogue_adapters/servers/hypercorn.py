@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import hypercorn.protocol
 import hypercorn.protocol.h2
 import hypercorn.protocol.h11
 import hypercorn.protocol.ws_stream
@@ -19,7 +20,7 @@ from hypercorn.config import Config
 
 from trialogue_adapters.servers.guard import HANDSHAKE_SECONDS
 from trialogue_adapters.servers.handshake import MAX_HEAD_BYTES
-from trialogue_adapters.servers.tcp_server import GuardedTaskGroup, GuardedTCPServer
+from trialogue_adapters.servers.tcp_server import GuardedH11Protocol, GuardedTaskGroup, GuardedTCPServer
 from trialogue_adapters.servers.ws_stream import DeflatingHandshake, GuardedHandshake, GuardedWSStream
 
 
@@ -43,6 +44,7 @@ def _places(*, deflate: bool) -> Sequence[tuple[Any, str, Any]]:
     return (
         (hypercorn.trio.run, "TCPServer", GuardedTCPServer),
         (hypercorn.trio.tcp_server, "TaskGroup", GuardedTaskGroup),
+        (hypercorn.protocol, "H11Protocol", GuardedH11Protocol),
         (hypercorn.protocol.h11, "WSStream", GuardedWSStream),
         (hypercorn.protocol.h2, "WSStream", GuardedWSStream),
         (hypercorn.protocol.ws_stream, "Handshake", DeflatingHandshake if deflate else GuardedHandshake),

@@ -12,11 +12,13 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any
 
+import h11
 import hypercorn.trio.task_group
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 
@@ -46,6 +48,18 @@ class GuardedTaskGroup(TaskGroup):
         mailbox, threads = Mailbox(), (trio.to_thread.run_sync, trio.from_thread.run)
         self.spawn(hypercorn.trio.task_group._handle, app, config, scope, mailbox.get, send, *threads)
         return mailbox.put
+
+
+class GuardedH11Protocol(H11Protocol):
+    """HTTP/1.1 that stays what it is: an upgrade to h2c is not offered.
+
+    A proxy that passes the Upgrade header on takes what follows for a WebSocket; with h2c it would be a tunnel for
+    requests that it never sees. HTTP/2 that is agreed on in TLS, or spoken from the first byte, is no such thing.
+    """
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        if event.method == b"PRI":
+            await super()._check_protocol(event)
 
 
 class GuardedTCPServer(TCPServer):

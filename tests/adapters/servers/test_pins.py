@@ -17,7 +17,7 @@ import trio_websocket
 import wsproto
 import wsproto.events
 from hypercorn.config import Config
-from hypercorn.protocol.h11 import H11WSConnection
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from hypercorn.protocol.ws_stream import Handshake, WSStream
 from hypercorn.trio.task_group import TaskGroup, _handle
 from hypercorn.trio.tcp_server import TCPServer
@@ -45,6 +45,7 @@ SIGNATURES: list[tuple[Any, list[str]]] = [
     (TCPServer.run, ["self"]),
     (TCPServer.protocol_send, ["self", "event"]),
     (TCPServer._read_data, ["self"]),
+    (H11Protocol._check_protocol, ["self", "event"]),
     (TaskGroup.spawn_app, ["self", "app", "config", "scope", "send"]),
     (_handle, ["app", "config", "scope", "receive", "send", "sync_spawn", "call_soon"]),
     (
