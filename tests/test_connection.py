@@ -342,6 +342,22 @@ async def test_a_transport_that_breaks_its_contract_hurts_nobody_else() -> None:
         assert it.hub.connections == 1
 
 
+@pytest.mark.parametrize("ticks", range(5))
+async def test_an_append_while_a_stuck_client_leaves_is_no_error(ticks: int, caplog: pytest.LogCaptureFixture) -> None:
+    async with bench() as it:
+        stuck, other = await it.connect(dialect="seed"), await it.connect(dialect="seed")
+        await it.ask(other, "a")
+        stuck.full = True
+        stuck.leave(1006)
+        for _ in range(ticks):
+            await trio.lowlevel.checkpoint()
+        it.service.emit("a", "x")
+        await settle()
+        assert other.types() == ["stream_start", "stream_token"]
+        assert it.hub.connections == 1
+    assert caplog.records == []
+
+
 async def test_a_replay_is_sent_in_bounded_pieces() -> None:
     async with bench(window=10_000) as it:
         first = await it.connect(dialect="seed")

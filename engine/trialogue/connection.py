@@ -172,7 +172,10 @@ class Connection:
                 self._nursery = nursery
                 self._greet(resumed)
                 self._check_credential()
-                stop = await self._read()
+                try:
+                    stop = await self._read()
+                finally:
+                    self._full = True  # it is leaving: nothing more is written, and no writer is started
                 nursery.cancel_scope.cancel()
         finally:
             self._heartbeat.cancel()
