@@ -99,7 +99,7 @@ class LogAgainstAList(RuleBasedStateMachine):
         had += flat(entries)
         assert had == self.model[start : start + len(had)]
         assert follower.position == start + len(had)
-        assert not entries or self.log.furthest >= follower.position
+        assert not entries or self.log.sent_up_to(follower.position) >= follower.position
 
     @precondition(lambda self: self.followers)
     @rule(data=st.data())
@@ -218,6 +218,25 @@ async def test_a_newcomer_at_the_end_makes_room() -> None:
         nursery.start_soon(log.room, 10)
         await trio.testing.wait_all_tasks_blocked()
         log.follow(log.end, lambda fresh: False)
+
+
+def test_what_nobody_was_sent_is_known_until_it_is_settled() -> None:
+    log = MemoryLog(1, 10_000)
+    early = log.follow(0, lambda fresh: False)
+    log.extend([Tokens("m", 0, ["x"] * 10)])
+    early.take(4)
+    early.close()
+    log.follow(log.end, lambda fresh: True)
+    log.extend([Tokens("m", 10, ["x"] * 10)])
+    assert (log.sent_up_to(0), log.sent_up_to(10)) == (4, 20)
+    back = log.follow(4, lambda fresh: False)
+    back.take(3)
+    assert (log.sent_up_to(0), log.sent_up_to(7)) == (7, 7)
+    back.take(3)
+    assert log.sent_up_to(0) == 20
+    log.extend([Tokens("m", 20, ["x"] * 10)])
+    log.settle(20)
+    assert log.sent_up_to(20) == 30
 
 
 def test_what_clients_and_pipelines_put_into_events_counts() -> None:

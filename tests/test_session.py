@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from support.memory import Attentive, Scripted, bench, settle
 from trialogue import Done, Emit, Ending, Failure, Fault, Metadata, Position, Progress, Turn, TurnReceipt
-from trialogue.core.machine import Closed
+from trialogue.core.machine import Cancel, Closed
 from trialogue.generation import LOOKS
 
 
@@ -587,6 +587,24 @@ async def test_coming_back_in_time_keeps_the_turn(autojump_clock: MockClock) -> 
         await it.connect()
         await trio.sleep(9)  # the first token is due after 30
         assert it.service.open == 1
+
+
+async def test_a_receipt_counts_nothing_that_nobody_was_sent(autojump_clock: MockClock) -> None:
+    async with bench(Attentive(closes_after=0.2)) as it:
+        one = await it.connect()
+        await it.ask(one, "a")
+        it.service.emit("a", "1", "2")
+        one.leave(1006)
+        await settle()
+        it.service.emit("a", "3", "4")
+        it.hub.sessions["", "s"].tell(Cancel(None, None))
+        await settle()
+        two = await it.connect()  # "a" has ended and is not settled: it begins behind that
+        await it.ask(two, "b")
+        await trio.sleep(0.3)
+        (receipt,) = two.told("stream_receipt")
+        assert (receipt["message_id"], receipt["generated"], receipt["sent"]) == ("a", 4, 2)
+        assert it.service.heard[0][1] == "12"
 
 
 async def test_the_end_waits_in_the_log_for_who_was_away(autojump_clock: MockClock) -> None:

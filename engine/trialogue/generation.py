@@ -457,11 +457,10 @@ class Generation:
         Of a completed turn that is all of it: whoever is away will be sent the rest. Of any other, what was sent.
         """
         entries = self._log.read(self._first_offset, self._log.end)  # kept: the session pins it until we have settled
-        furthest = self._log.furthest
         sent: list[str] = []
         texts: list[str] = []
         for offset, event in entries:
             if isinstance(event, Tokens) and event.message_id == self.turn.message_id:
-                sent += event.texts[: max(0, furthest - offset)]
+                sent += event.texts[: max(0, self._log.sent_up_to(offset) - offset)]
                 texts += event.texts
         return len(sent), sum(map(len, sent)), "".join(texts if ending is Ending.COMPLETED else sent)

@@ -62,9 +62,9 @@ class Log(Protocol):
     def end(self) -> int: ...
     @property
     def committed(self) -> int: ...
-    @property
-    def furthest(self) -> int:
-        """The furthest offset that any follower ever reached: what lies before it was sent to somebody."""
+
+    def sent_up_to(self, offset: int) -> int:
+        """Where that begins, from `offset` on, which no follower has taken; asked of turns that are not settled."""
 
     def extend(self, events: Sequence[Event]) -> int:
         """Append, and poke the followers. Returns the first event's offset."""
@@ -93,8 +93,8 @@ class Log(Protocol):
     def read_from(self, start: int, end: int, hint: int) -> tuple[list[Entry], int]:
         """As `read`, for a follower: `hint` is what its last read returned beside the entries (0 before the first)."""
 
-    def advanced(self, offset: int) -> None:
-        """A follower has taken what lies before `offset`."""
+    def advanced(self, start: int, end: int) -> None:
+        """A follower has taken what lies between."""
 
     def has_room(self, window: int) -> bool:
         """Is the end less than `window` entries ahead of the fastest follower, or is there none?"""
@@ -128,8 +128,8 @@ class Follower:
         if end == self.position:
             return []
         entries, self._hint = self._log.read_from(self.position, end, self._hint)
-        self.position = end
-        self._log.advanced(end)
+        start, self.position = self.position, end
+        self._log.advanced(start, end)
         return entries
 
     def close(self) -> None:

@@ -117,21 +117,21 @@ class MemoryLog:
         "_fastest",
         "_floor",
         "_followers",
+        "_furthest",
         "_keep_bytes",
         "_notice",
         "_packed",
         "_runs",
         "_sizes",
         "_start",
+        "_unsent",
         "_waiting",
         "epoch",
-        "furthest",
         "size",
     )
 
     def __init__(self, epoch: int, keep_bytes: int, count: Callable[[int], None] = lambda more: None) -> None:
         self.epoch = epoch
-        self.furthest = 0
         self.size = 0
         self._keep_bytes = keep_bytes
         self._count = count
@@ -146,6 +146,8 @@ class MemoryLog:
         self._end = 0
         self._followers: tuple[Follower, ...] = ()
         self._fastest = 0  # the position of the follower that is furthest now
+        self._furthest = 0  # the furthest that any follower ever was
+        self._unsent: list[tuple[int, int]] = []  # before that: what unsettled turns hold and nobody was sent
         self._waiting = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
@@ -200,6 +202,8 @@ class MemoryLog:
             self._pack(index)
             index += 1
         self._packed = self._dropped + index
+        if self._unsent:
+            self._unsent = [(low, high) for low, high in self._unsent if high > settled]
         self._keep_to_bounds()
 
     def shed(self) -> None:
@@ -232,7 +236,7 @@ class MemoryLog:
                 follower.poke(())
             elif follower.poke(entries):
                 follower.position = end
-                self.furthest = self._fastest = end
+                self._furthest = self._fastest = end
 
     def _keep_to_bounds(self) -> None:
         if self.size > self._keep_bytes:
@@ -263,6 +267,9 @@ class MemoryLog:
 
     def follow(self, offset: int, poke: Poke) -> Follower:
         follower = Follower(self, max(self._start, min(offset, self._end)), poke)
+        if follower.position > self._furthest:  # it begins behind something that it is not sent, and nobody was
+            self._unsent.append((self._furthest, follower.position))
+            self._furthest = follower.position
         self._followers = (*self._followers, follower)
         self._fastest = max(self._fastest, follower.position)
         self._waiting.unpark_all()
@@ -274,11 +281,17 @@ class MemoryLog:
             self._fastest = max((other.position for other in self._followers), default=0)
             self._waiting.unpark_all()
 
-    def advanced(self, offset: int) -> None:
-        if offset > self.furthest:
-            self.furthest = offset
-        if offset > self._fastest:
-            self._fastest = offset
+    def sent_up_to(self, offset: int) -> int:
+        return min((start for start, end in self._unsent if end > offset), default=self._furthest)
+
+    def advanced(self, start: int, end: int) -> None:
+        if self._unsent:
+            rests = [rest for low, high in self._unsent for rest in ((low, min(high, start)), (max(low, end), high))]
+            self._unsent = [(low, high) for low, high in rests if low < high]
+        if end > self._furthest:
+            self._furthest = end
+        if end > self._fastest:
+            self._fastest = end
         if self._waiting:
             self._waiting.unpark_all()
 
