@@ -718,6 +718,27 @@ async def test_asking_often_for_an_old_turn_brings_it_once_and_never_into_a_runn
         assert [frame["message_id"] for frame in late.told("stream_start")] == ["a", "z"]
 
 
+async def test_a_past_turn_that_had_to_wait_for_its_reader_is_not_sent_into_the_next() -> None:
+    async with bench() as it:
+        one = await it.connect(dialect="seed")
+        await it.ask(one, "a")
+        it.service.emit("a", "x")
+        it.service.done("a")
+        await settle()
+        slow = await it.connect()
+        slow.full = True
+        await it.ask(slow, "a")
+        await it.ask(one, "b")
+        it.service.emit("b", "y")
+        slow.make_room()
+        await settle()
+        assert slow.types("a") == ["stream_status"]
+        it.service.done("b")
+        await settle()
+        ends = [(frame["type"], frame["message_id"]) for frame in slow.told("stream_start", "stream_end")]
+        assert ends == [("stream_start", "b"), ("stream_end", "b"), ("stream_start", "a"), ("stream_end", "a")]
+
+
 async def test_a_queued_question_comes_once() -> None:
     async with bench() as it:
         first = await it.connect()

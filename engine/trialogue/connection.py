@@ -19,7 +19,7 @@ from trialogue.admission import Budget
 from trialogue.alarms import Alarm
 from trialogue.core.dialects import Dialect
 from trialogue.core.errors import CloseCode, Fault
-from trialogue.core.events import Failed, Goaway, Pong, Ready, Reply
+from trialogue.core.events import Failed, Goaway, Pong, Ready, Replay, Reply
 from trialogue.core.machine import Cancel, Policy, Submit, Turn
 from trialogue.core.protocol import (
     ClientAck,
@@ -331,7 +331,11 @@ class Connection:
         """There is room again: what the log has for us, then the replies that had to wait behind it."""
         self._catch_up()
         while self._replies and not self._full and not self._follower.behind:
-            self._transmit(self._replies.pop(0))
+            reply = self._replies.pop(0)
+            if isinstance(reply, Replay) and not self._session.state.idle:
+                self._session.postpone(reply, self)
+            else:
+                self._transmit(reply)
 
     # Reading.
 

@@ -265,6 +265,10 @@ class Session:
             if client is not origin:
                 client.reply(Typing(active))
 
+    def postpone(self, replay: Replay, client: Client) -> None:
+        """It had to wait for its client, and would go into the turn that runs by now: it comes after that."""
+        self._repeats.append(Repeat(client.number, replay.events[0].message_id))
+
     def ack(self, message_id: str, index: int) -> None:
         """A client has shown tokens up to `index`. Of a turn that is settled, it comes too late to matter."""
         if message_id in self.generations:
