@@ -15,6 +15,13 @@ settings.register_profile("steady", deadline=None, suppress_health_check=[Health
 settings.load_profile("steady")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("proof")
+    group.addoption("--schedules", type=int, default=2_000, help="random schedules to play (default 2,000)")
+    group.addoption("--seed", type=int, help="play the random schedule of this seed only")
+    group.addoption("--cuts", type=int, default=250, help="cuts per listener (default 250)")
+
+
 @pytest.fixture(scope="module", params=LISTENERS)
 def listener(request: pytest.FixtureRequest) -> str:
     """Every test that uses it runs once per listener."""
