@@ -1,0 +1,185 @@
+"""An answer's connection is cut after each of its bytes, resumed, and what the client has is what the log says.
+
+`--cuts N` makes N cuts per listener, spread evenly over the bytes that the server sends, from its `101` on.
+Half of the answers are ready at once (they are whole in the log when the client comes back), half are still running.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from contextlib import suppress
+from statistics import quantiles
+from typing import Any
+
+import pytest
+import trio
+
+from support.fault_proxy import FaultProxy, Link, fault_proxy
+from support.raw_client import V1, Client, Closed, Wire, chat_path, fresh, open_client, open_wire, request, tokens
+from support.server import Server
+
+FLAGS = ("--messages-per-minute", "0", "--turns-per-minute", "0", "--handshakes-per-second", "0")
+TOKENS = 60
+AT_ONCE = 8
+"""Clients at a time: few, so that a resume's time is the server's, not their queue for one processor."""
+P99_SECONDS = 0.2
+
+
+class Reader:
+    """A client that wants one answer, over as many connections as that takes."""
+
+    def __init__(self, pace: float) -> None:
+        self.session_id, self.message_id = fresh("s"), fresh("m")
+        self.pace = pace
+        self.position: str | None = None
+        self.entries: list[dict[str, Any]] = []
+        self.resumed: list[str] = []
+        self.done = False
+
+    async def attach(self, wire: Wire) -> None:
+        """Connect with the position that it has, if any. Raises Closed."""
+        query = {"after": self.position} if self.position else {}
+        with suppress(trio.BrokenResourceError):
+            await wire.send(request(chat_path(self.session_id, query), {"Sec-WebSocket-Protocol": V1}))
+        status, fields = await wire.head()
+        assert status == 101
+        self.client = Client(wire, self.session_id, fields)
+        ready = await self.client.next()
+        self.resumed.append(ready["resumed"])
+        if self.position:
+            assert (ready["resumed"], ready["position"]) == ("replayed", self.position)
+        self.position = ready["position"]
+
+    async def read(self) -> None:
+        """Ask, unless the question is known to have arrived, and take what comes. Raises Closed."""
+        if not self.entries:
+            with suppress(trio.BrokenResourceError):
+                await self.client.say(self.message_id, tokens=TOKENS, pace=self.pace)
+        while not self.done:
+            body = await self.client.next()
+            if "offset" in body:
+                assert self.position
+                self.entries.append(body)
+                self.position = f"{self.position.split(':')[0]}:{body['offset']}"
+                self.done = body["type"] == "stream_receipt"
+
+    @property
+    def lost(self) -> int:
+        offsets = {body["offset"] for body in self.entries}
+        return len(set(range(1, max(offsets) + 1)) - offsets) + len({*range(TOKENS)} - {*self.indices})
+
+    @property
+    def repeated(self) -> int:
+        return len(self.entries) - len({body["offset"] for body in self.entries})
+
+    @property
+    def indices(self) -> list[int]:
+        return [body["index"] for body in self.entries if body["type"] == "stream_token"]
+
+
+async def link_of(proxy: FaultProxy, wire: Wire) -> Link:
+    with trio.fail_after(5):
+        while True:
+            with suppress(KeyError):
+                return proxy.link(wire)
+            await trio.sleep(0.001)
+
+
+async def read_until_cut(proxy: FaultProxy, reader: Reader, place: int) -> None:
+    """Until `place` bytes have come from the server, or the answer is whole."""
+    async with open_wire(proxy) as wire:
+        (await link_of(proxy, wire)).down.cut_after(place)
+        with suppress(Closed):
+            await reader.attach(wire)
+            await reader.read()
+
+
+async def resume(server: Server, reader: Reader) -> float:
+    """Read the rest. Returns the seconds from the first packet to the session being told."""
+    begun = time.perf_counter()
+    async with open_wire(server) as wire:
+        await reader.attach(wire)
+        seconds = time.perf_counter() - begun
+        await reader.read()
+        await reader.client.close()
+    return seconds
+
+
+async def size_of_an_answer(proxy: FaultProxy) -> int:
+    reader = Reader(0)
+    async with open_wire(proxy) as wire:
+        link = await link_of(proxy, wire)
+        await reader.attach(wire)
+        await reader.read()
+        await reader.client.close()  # its answer passes when all else has, and been counted
+        return link.down.passed
+
+
+def generations(server: Server) -> Counter[str]:
+    """How often the service was asked for each message."""
+    lines = (server.folder / "record.jsonl").read_text(encoding="utf-8").splitlines()
+    return Counter(entry["message"] for line in lines if (entry := json.loads(line))["what"] == "opened")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_cut_after_any_byte_nothing_is_lost_and_nothing_comes_twice(
+    server: Server, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cuts = pytestconfig.getoption("cuts")
+    readers: list[Reader] = []
+    times: list[float] = []
+
+    async def one(proxy: FaultProxy, number: int, size: int) -> None:
+        reader = Reader(pace=0.002 * (number % 2))
+        async with limiter:
+            await read_until_cut(proxy, reader, 1 + number * size // cuts % size)
+            if not reader.done:
+                times.append(await resume(server, reader))
+        readers.append(reader)
+
+    limiter = trio.CapacityLimiter(AT_ONCE)
+    async with fault_proxy(server) as proxy:
+        size = await size_of_an_answer(proxy)
+        async with trio.open_nursery() as nursery:
+            for number in range(cuts):
+                nursery.start_soon(one, proxy, number, size)
+    lost, repeated = sum(reader.lost for reader in readers), sum(reader.repeated for reader in readers)
+    percentiles = quantiles(times, n=100)
+    with capsys.disabled():
+        print(
+            f"\ncuts, {server.listener}: an answer of {size} bytes, {len(times)} of {cuts} cut before its end, "
+            f"{lost} lost, {repeated} repeated; a resume took {percentiles[49] * 1e3:.1f} ms (p50), "
+            f"{percentiles[98] * 1e3:.1f} ms (p99)"
+        )
+    assert (lost, repeated) == (0, 0)
+    assert all(tokens(reader.entries) == [f"t{n} " for n in range(TOKENS)] for reader in readers)
+    assert len(times) > cuts * 0.9
+    opened = generations(server)
+    assert {opened[reader.message_id] for reader in readers} == {1}
+    assert percentiles[98] <= P99_SECONDS
+
+
+async def test_cut_again_and_again_the_rest_still_comes(server: Server) -> None:
+    reader, connections = Reader(0.002), 0
+    async with fault_proxy(server) as proxy:
+        while not reader.done:
+            connections += 1
+            assert connections < 100
+            await read_until_cut(proxy, reader, 1_000)
+    assert connections > 3
+    assert (reader.lost, reader.repeated) == (0, 0)
+    assert tokens(reader.entries) == [f"t{n} " for n in range(TOKENS)]
+    assert generations(server)[reader.message_id] == 1
+
+
+async def test_a_plain_client_that_is_cut_gets_the_running_turn_whole_again(server: Server) -> None:
+    async with fault_proxy(server) as proxy, open_client(proxy) as client:
+        message_id = await client.say(tokens=TOKENS, pace=0.01)
+        await client.wait_for("stream_token")
+        proxy.link(client).down.cut_after(200)
+        await client.end()
+    async with open_client(server, client.session_id) as again:
+        assert tokens(await again.turn(message_id)) == [f"t{n} " for n in range(TOKENS)]
