@@ -99,7 +99,8 @@ class Service(Protocol):
         generation waits for that, for at most `Limits.stop_grace`.
 
         Args:
-            session_id: the id that the service confirmed last, else the connection's.
+            session_id: the id that the service confirmed last, else the connection's, which of a principal is
+                `principal/session_id`: no two of them get the same.
         """
 
 

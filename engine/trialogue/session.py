@@ -152,9 +152,11 @@ class Session:
     # Called by connections and by the hub.
 
     @property
-    def session_id(self) -> str:
-        """The id that the service confirmed, else the connections'."""
-        return self.confirmed_id or self.key[1]
+    def services_id(self) -> str:
+        """The id for the service: the one that it confirmed, else ours. A service knows no principals, and keeps its
+        history by this id alone: so a principal's name is part of it, with a sign that no session id has."""
+        principal, session_id = self.key
+        return self.confirmed_id or (f"{principal}/{session_id}" if principal else session_id)
 
     @property
     def drained(self) -> bool:
@@ -375,7 +377,7 @@ class Session:
     def _generation(self, turn: Turn) -> Generation:
         return Generation(
             turn,
-            self.session_id,
+            self.services_id,
             self.log,
             self._commons,
             tell=self.tell,
