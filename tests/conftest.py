@@ -16,6 +16,7 @@ settings.load_profile("steady")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-faults", action="store_true", help="write what the fault matrix saw into docs/faults.md")
     group = parser.getgroup("proof")
     group.addoption("--schedules", type=int, default=2_000, help="random schedules to play (default 2,000)")
     group.addoption("--seed", type=int, help="play the random schedule of this seed only")
@@ -36,10 +37,6 @@ def server(
     flags, service = getattr(request.module, "FLAGS", ()), getattr(request.module, "SERVICE", "chat:service")
     with running(tmp_path_factory.mktemp("server"), listener, flags, service) as server:
         yield server
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--write-faults", action="store_true", help="write what the fault matrix saw into docs/faults.md")
 
 
 @pytest.hookimpl(wrapper=True)
