@@ -193,10 +193,13 @@ class GuardedServer(WebSocketServer):
 
 
 class ListenerTransport:
-    """The engine's transport over a guarded connection."""
+    """The engine's transport over a guarded connection that is open."""
+
+    __slots__ = ("_connection", "_encode", "_sink")
 
     def __init__(self, connection: GuardedConnection) -> None:
         self._connection = connection
+        self._encode, self._sink = connection.encode, connection.sink
 
     def __repr__(self) -> str:
         return f"<ListenerTransport {self._connection}>"
@@ -208,7 +211,7 @@ class ListenerTransport:
             raise Disconnected(closed.reason.code if closed.reason else 1006) from None
 
     def write(self, frames: Sequence[bytes]) -> bool:
-        return self._connection.closed is not None or self._connection.sink.put(self._connection.encode(frames))
+        return self._connection._close_reason is not None or self._sink.put(self._encode(frames))
 
     async def drain(self) -> bool:
         return await self._connection.sink.drain()
