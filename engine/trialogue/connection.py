@@ -266,7 +266,10 @@ class Connection:
                 frames = self._dialect.feed(*fresh[0])
             else:
                 frames = [frame for entry in fresh for frame in self._dialect.feed(*entry)]
-            self._hand_over(frames)
+            if frames and not self._transport.write(frames):
+                self._mark_full()
+            if self._dialect.over:
+                self._finish()
         except Exception:
             logger.exception("%r: failed to write", self)
             self.dismiss(CloseCode.CRASHED, "internal error")
@@ -298,7 +301,10 @@ class Connection:
         if frames and not self._transport.write(frames):
             self._mark_full()
         if self._dialect.over:
-            self.dismiss(CloseCode.NORMAL, "all is told")
+            self._finish()
+
+    def _finish(self) -> None:
+        self.dismiss(CloseCode.NORMAL, "all is told")
 
     def _mark_full(self) -> None:
         """From now on the writer waits for room; most connections never need one (3 KB each)."""

@@ -79,8 +79,7 @@ class GuardedWSStream(WSStream):
         self._close_code = 1006
         self._parts: list[Any] = []
         self.closing = False
-        self.direct = False
-        self.encode: Callable[[Sequence[bytes]], bytes] = framed
+        self.direct: DirectTransport | None = None
 
     async def _run_app(self, scope: Any, *rest: Any) -> None:
         if isinstance(self._protocol(), H11Protocol):
@@ -88,8 +87,8 @@ class GuardedWSStream(WSStream):
         await self._wrapped(scope, *rest)
 
     def _transport(self, receive: Receive, send: Send) -> DirectTransport:
-        self.direct = True
-        return DirectTransport(receive, send, self, self._server())
+        self.direct = DirectTransport(receive, send, self, self._server())
+        return self.direct
 
     def _protocol(self) -> H11Protocol | H2Protocol:
         return self.send.__self__  # type: ignore[attr-defined,no-any-return]
@@ -112,7 +111,9 @@ class GuardedWSStream(WSStream):
 
     async def _hang_up(self) -> None:
         self.closed = self.closing = True
-        self.connection, self.encode, self._parts = CLOSED, framed, []
+        self.connection, self._parts = CLOSED, []
+        if self.direct:
+            self.direct.encode = framed
         if self.app_put is not None:
             await self.app_put({"type": "websocket.disconnect", "code": self._close_code})
 
@@ -146,8 +147,8 @@ class GuardedWSStream(WSStream):
         connection = self._protocol().connection
         if isinstance(connection, H11WSConnection):
             connection.h11_connection = None  # type: ignore[assignment]
-        if self.handshake.compresses:
-            self.encode = deflated(self.connection)
+        if self.direct and self.handshake.compresses:
+            self.direct.encode = deflated(self.connection)
 
     async def _send_pings(self) -> None:
         """As the stock, but a peer has to answer, and one that has just come is not asked. A transport asks itself."""
@@ -201,14 +202,15 @@ class GuardedWSStream(WSStream):
 class DirectTransport(AsgiTransport):
     """Frames go straight to the socket, many in one write; everything else goes through ASGI."""
 
-    __slots__ = ("_server", "_sink", "_stream")
+    __slots__ = ("_server", "_sink", "_stream", "encode")
 
     def __init__(self, receive: Receive, send: Send, stream: GuardedWSStream, server: GuardedTCPServer) -> None:
         super().__init__(receive, send)
         self._stream, self._server, self._sink = stream, server, server.sink
+        self.encode: Callable[[Sequence[bytes]], bytes] = framed
 
     def write(self, frames: Sequence[bytes]) -> bool:
-        return self._stream.closing or self._gone or self._sink.put(self._stream.encode(frames))
+        return self._stream.closing or self._gone or self._sink.put(self.encode(frames))
 
     async def drain(self) -> bool:
         return await self._sink.drain()
