@@ -8,7 +8,7 @@ Stock trio-websocket 0.12 dies with every session when an exception leaves a han
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
@@ -60,7 +60,6 @@ class GuardedConnection(WebSocketConnection):
     def __init__(self, stream: Stream, sink: Sink | TlsSink, protocol: wsproto.WSConnection, *, deflate: bool) -> None:
         super().__init__(stream, protocol, max_message_size=MAX_MESSAGE_BYTES)
         self.sink = sink
-        self.encode: Callable[[Sequence[bytes]], bytes] = framed
         self.heard = True  # has the peer sent anything since somebody last asked?
         self.parting = False  # is the reader about to close the stream?
         self._deflate = deflate
@@ -74,7 +73,7 @@ class GuardedConnection(WebSocketConnection):
         assert self._wsproto.connection
         self._wsproto: Any = self._wsproto.connection  # all that is asked of it from now on
         if self._deflate and ours[-1].enabled():
-            self.encode = deflated(self._wsproto)
+            self.sink.encode = deflated(self._wsproto)
 
     async def _reader_task(self) -> None:
         """As the library's, of a server that has read the handshake; and it notes that something has come."""
@@ -143,7 +142,7 @@ class GuardedConnection(WebSocketConnection):
             await self.sink.flush()
         await linger(self._stream)  # type: ignore[arg-type]
         await super()._close_stream()
-        self._wsproto, self.encode, self._message_parts = CLOSED, framed, []
+        self._wsproto, self.sink.encode, self._message_parts = CLOSED, framed, []
 
 
 class GuardedServer(WebSocketServer):
@@ -195,11 +194,11 @@ class GuardedServer(WebSocketServer):
 class ListenerTransport:
     """The engine's transport over a guarded connection that is open."""
 
-    __slots__ = ("_connection", "_encode", "_sink")
+    __slots__ = ("_connection", "_sink")
 
     def __init__(self, connection: GuardedConnection) -> None:
         self._connection = connection
-        self._encode, self._sink = connection.encode, connection.sink
+        self._sink = connection.sink
 
     def __repr__(self) -> str:
         return f"<ListenerTransport {self._connection}>"
@@ -211,7 +210,7 @@ class ListenerTransport:
             raise Disconnected(closed.reason.code if closed.reason else 1006) from None
 
     def write(self, frames: Sequence[bytes]) -> bool:
-        return self._connection._close_reason is not None or self._sink.put(self._encode(frames))
+        return self._connection._close_reason is not None or self._sink.put(self._sink.encode(frames))
 
     async def drain(self) -> bool:
         return await self._connection.sink.drain()

@@ -61,11 +61,13 @@ def _refuse(data: bytes | memoryview) -> int:
 class Sink:
     """The way out of one plain TCP stream. `put` from anywhere in the Trio thread, `flush` from any task.
 
+    `encode` makes of text payloads what is to be put: frames, compressed if that was agreed on.
+
     The backlog is bounded by its users: a connection that is told False writes no more until it has flushed, and a
     server's reader waits in `flush` after each pong.
     """
 
-    __slots__ = ("_backlog", "_send", "_socket", "_stall_timeout", "_turn", "broken")
+    __slots__ = ("_backlog", "_send", "_socket", "_stall_timeout", "_turn", "broken", "encode")
 
     def __init__(self, stream: trio.SocketStream, stall_timeout: float) -> None:
         self._socket = stream.socket
@@ -76,6 +78,7 @@ class Sink:
         self._backlog = b""
         self._turn: trio.Lock | None = None
         self.broken = False
+        self.encode: Callable[[Sequence[bytes]], bytes] = framed
 
     def __repr__(self) -> str:
         return f"<Sink {'broken' if self.broken else 'open'}, {len(self._backlog)} bytes waiting>"
@@ -143,7 +146,7 @@ class TlsSink:
     The backlog is bounded as a sink's: who is told False waits.
     """
 
-    __slots__ = ("_backlog", "_filled", "_left", "_stall_timeout", "_stream", "broken")
+    __slots__ = ("_backlog", "_filled", "_left", "_stall_timeout", "_stream", "broken", "encode")
 
     RECORD = 16 * 1024
     """Bytes of one write: as many as a TLS record holds. So much has to leave within the stall timeout."""
@@ -156,6 +159,7 @@ class TlsSink:
         self._filled = trio.Event()
         self._left = trio.Event()
         self.broken = False
+        self.encode: Callable[[Sequence[bytes]], bytes] = framed
 
     def __repr__(self) -> str:
         return f"<TlsSink {'broken' if self.broken else 'open'}, {len(self._backlog)} bytes waiting>"

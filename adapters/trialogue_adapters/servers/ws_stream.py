@@ -79,7 +79,7 @@ class GuardedWSStream(WSStream):
         self._close_code = 1006
         self._parts: list[Any] = []
         self.closing = False
-        self.direct: DirectTransport | None = None
+        self.direct = False
 
     async def _run_app(self, scope: Any, *rest: Any) -> None:
         if isinstance(self._protocol(), H11Protocol):
@@ -87,8 +87,8 @@ class GuardedWSStream(WSStream):
         await self._wrapped(scope, *rest)
 
     def _transport(self, receive: Receive, send: Send) -> DirectTransport:
-        self.direct = DirectTransport(receive, send, self, self._server())
-        return self.direct
+        self.direct = True
+        return DirectTransport(receive, send, self, self._server())
 
     def _protocol(self) -> H11Protocol | H2Protocol:
         return self.send.__self__  # type: ignore[attr-defined,no-any-return]
@@ -113,7 +113,7 @@ class GuardedWSStream(WSStream):
         self.closed = self.closing = True
         self.connection, self._parts = CLOSED, []
         if self.direct:
-            self.direct.encode = framed
+            self._server().sink.encode = framed
         if self.app_put is not None:
             await self.app_put({"type": "websocket.disconnect", "code": self._close_code})
 
@@ -148,7 +148,7 @@ class GuardedWSStream(WSStream):
         if isinstance(connection, H11WSConnection):
             connection.h11_connection = None  # type: ignore[assignment]
         if self.direct and self.handshake.compresses:
-            self.direct.encode = deflated(self.connection)
+            self._server().sink.encode = deflated(self.connection)
 
     async def _send_pings(self) -> None:
         """As the stock, but a peer has to answer, and one that has just come is not asked. A transport asks itself."""
@@ -202,15 +202,14 @@ class GuardedWSStream(WSStream):
 class DirectTransport(AsgiTransport):
     """Frames go straight to the socket, many in one write; everything else goes through ASGI."""
 
-    __slots__ = ("_server", "_sink", "_stream", "encode")
+    __slots__ = ("_server", "_sink", "_stream")
 
     def __init__(self, receive: Receive, send: Send, stream: GuardedWSStream, server: GuardedTCPServer) -> None:
         super().__init__(receive, send)
         self._stream, self._server, self._sink = stream, server, server.sink
-        self.encode: Callable[[Sequence[bytes]], bytes] = framed
 
     def write(self, frames: Sequence[bytes]) -> bool:
-        return self._stream.closing or self._gone or self._sink.put(self.encode(frames))
+        return self._stream.closing or self._gone or self._sink.put(self._sink.encode(frames))
 
     async def drain(self) -> bool:
         return await self._sink.drain()
