@@ -6,7 +6,8 @@ somebody's pipeline). Imports run one way: connection, hub, session, generation,
 
 from trialogue._version import __version__
 from trialogue.connection import Connection, Credential, Disconnected, Handshake, Transport
-from trialogue.core.dialects import SUBPROTOCOL, dialect_for
+from trialogue.core.choice import dialect_for
+from trialogue.core.dialects import SUBPROTOCOL
 from trialogue.core.errors import CloseCode, Fault
 from trialogue.core.limits import Limits
 from trialogue.core.machine import Ending, Policy, Turn

@@ -17,7 +17,7 @@ import trio
 
 from trialogue.admission import Budget
 from trialogue.alarms import Alarm
-from trialogue.core.dialects import Dialect
+from trialogue.core.dialects import SUBPROTOCOL, Dialect
 from trialogue.core.errors import CloseCode, Fault
 from trialogue.core.events import Failed, Goaway, Pong, Ready, Replay, Reply
 from trialogue.core.machine import Cancel, Policy, Submit, Turn
@@ -162,7 +162,8 @@ class Connection:
         hub, handshake = self._hub, self._handshake
         self._session = session = hub.session(handshake.principal, handshake.session_id)
         self._budget = hub.admission.enter(handshake.client)
-        self.start, resumed = session.place(handshake.after, handshake.turn)
+        after = handshake.after if self._dialect.resumes else None
+        self.start, resumed = session.place(after, handshake.turn)
         self._follower = session.log.follow(self.start, self._poke)
         stop = False
         hub.attached(self, session)
@@ -205,10 +206,19 @@ class Connection:
                 heartbeat_s=self._handshake.heartbeat_s,
             )
         )
-        if resumed in ("attached", "gap") and self._dialect.name != "seed":
+        if resumed in ("attached", "gap") and self._dialect.name == SUBPROTOCOL:
             for question in session.unanswered(self.start):
                 self._transmit(question)
+        if not self._dialect.resumes:
+            self._rejoin()
         self._catch_up()
+
+    def _rejoin(self) -> None:
+        """What a dialect that holds state has to know before it is told what runs."""
+        returned = self._session.rejoin()
+        if returned:
+            self._dialect.rejoin(*returned)
+        self._transmit(self._session.confirmed())
 
     # The session's side (its `Client` port).
 
@@ -382,7 +392,8 @@ class Connection:
         if not self._budget.frames.take(trio.current_time()):
             self._refuse(message_id, Fault("WS-005"), self._budget.frames.wait_ms())
         elif isinstance(command, Invalid):
-            self._refuse(message_id, Fault("WS-001", command.describe(self._dialect.lang)))
+            fault = Fault("WS-001", command.describe(self._dialect.lang), unreadable=command.kind == "json_invalid")
+            self._refuse(message_id, fault)
         elif command.session_id is not None and not self._session.owns(command.session_id):
             self._refuse(message_id, Fault("WS-004"))
         else:
@@ -393,9 +404,10 @@ class Connection:
             case ClientMessage():
                 self._submit(command)
             case ClientCancel(message_id=message_id):
-                self._session.tell(Cancel(message_id, self.number))
+                known = self._dialect.original(message_id) if message_id else None
+                self._session.tell(Cancel(known, self.number))
             case ClientAck(message_id=message_id, index=index):
-                self._session.ack(message_id, index)
+                self._session.ack(self._dialect.original(message_id), index)
             case ClientTyping(active=active):
                 self._session.relay_typing(self, active)
             case ClientPing(id=ping_id):

@@ -70,8 +70,8 @@ class Generation:
 
     `__slots__`: at a thousand sessions every token finds cold caches, and an instance dictionary is one miss more.
 
-    `confirm` is called with a session id that the service confirmed; `tell` puts a fact into the session's inbox, and
-    `crash` an exception that is a bug of ours.
+    `confirm` is called when metadata has come, with the session id that the service confirmed (or None); `tell` puts a
+    fact into the session's inbox, and `crash` an exception that is a bug of ours.
     """
 
     __slots__ = (
@@ -104,6 +104,7 @@ class Generation:
         "acked",
         "begun_at",
         "fenced",
+        "informed",
         "meta",
         "opened",
         "receipt",
@@ -121,7 +122,7 @@ class Generation:
         commons: Commons,
         *,
         tell: Callable[[Input], None],
-        confirm: Callable[[str], None],
+        confirm: Callable[[str, str | None], None],
         crash: Callable[[BaseException], None],
     ) -> None:
         self.turn = turn
@@ -133,6 +134,7 @@ class Generation:
         self.receipt: Receipt | None = None
         self.started = False
         self.opened = False
+        self.informed = False  # the pipeline has told its metadata
         self.fenced = False  # stopped, or its outcome told: nothing more reaches the log
         self._log, self._commons, self._limits = log, commons, commons.limits
         self._tell, self._confirm, self._crash = tell, confirm, crash
@@ -282,10 +284,7 @@ class Generation:
             match event:
                 case Metadata(sources, session_id, data):
                     self._append_sources(sources)
-                    if session_id and session_id != self.session_id:
-                        self._confirm(session_id)
-                        self.session_id = session_id
-                        self._log.extend([Status(message_id, "retrieving", {"session_id": session_id})])
+                    self._take_metadata(session_id)
                     if data:
                         self._log.extend([Status(message_id, "pipeline", {"data": plain(data)})])
                 case Done(sources, meta):
@@ -302,6 +301,16 @@ class Generation:
             logger.warning("turn %s: the service told something unusable: %s", message_id, error)
             self._conclude(failed(Fault("RAG-001")))
             self._scope.cancel()
+
+    def _take_metadata(self, session_id: str | None) -> None:
+        """That it has come, and the session id that the service confirms with it."""
+        another = session_id is not None and session_id != self.session_id
+        if session_id and another:
+            self.session_id = session_id
+            self._log.extend([Status(self.turn.message_id, "retrieving", {"session_id": session_id})])
+        if another or not self.informed:
+            self.informed = True
+            self._confirm(self.turn.message_id, session_id)
 
     def _append_sources(self, sources: Sequence[Any] | None) -> None:
         if sources and not self._sources_told:

@@ -182,6 +182,17 @@ class Hub:
             return [reply for reply in await errand.answered() if isinstance(reply, CancelResult)]
         return []
 
+    def delete(self, principal: str, session_id: str) -> bool:
+        """Forget a session: its turns are stopped, its clients closed with 1000, its log goes. False: there is none.
+
+        Who attaches with that id from now on attaches to a new one.
+        """
+        session = self.sessions.pop((principal, session_id), None)
+        if session is None:
+            return False
+        session.delete()
+        return True
+
     # For applications.
 
     def is_connected(self, session_id: str, *, principal: str = "") -> bool:

@@ -22,6 +22,7 @@ from trialogue.commons import Commons
 from trialogue.core.errors import CloseCode, Fault
 from trialogue.core.events import (
     CancelResult,
+    Confirmed,
     Duplicate,
     Ended,
     Event,
@@ -41,6 +42,7 @@ from trialogue.core.machine import (
     Asker,
     Begin,
     Cancel,
+    Drain,
     Effect,
     End,
     Ending,
@@ -107,6 +109,7 @@ class Session:
     __slots__ = (
         "_began",
         "_commons",
+        "_deleted",
         "_expires_at",
         "_expiry",
         "_in_hand",
@@ -115,6 +118,7 @@ class Session:
         "_past_turns",
         "_pins",
         "_repeats",
+        "_returns",
         "_tell",
         "clients",
         "confirmed_id",
@@ -140,6 +144,8 @@ class Session:
         self._pins: dict[str, int] = {}  # turns of which the log must keep everything: the offset of their message
         self._past_turns: dict[str, PastTurn] = {}  # of the ids that the ledger remembers
         self._repeats: list[Repeat] = []
+        self._returns = ("", 0)  # the turn that clients have last come back to, and how many
+        self._deleted = False
         self._linger: Alarm | None = None
         self._expiry: Alarm | None = None
         self._expires_at = inf
@@ -206,6 +212,21 @@ class Session:
         asked = (turn for turn in turns if self._pins.get(turn.message_id, before) < before)
         return [UserMessage(turn.message_id, turn.content, turn.on_busy) for turn in asked]
 
+    def rejoin(self) -> tuple[str, int] | None:
+        """The turn in whose midst a client comes back, and how many have by now; None if none runs."""
+        running = self.state.running
+        if running is None or running.message_id not in self._began:
+            return None
+        message_id, times = self._returns
+        self._returns = (running.message_id, times + 1 if running.message_id == message_id else 1)
+        return self._returns
+
+    def confirmed(self) -> Confirmed:
+        """The session's id as the service has it; and the running turn, if the pipeline has told its metadata."""
+        running = self.state.running
+        generation = self.generations.get(running.message_id) if running else None
+        return Confirmed(generation.turn.message_id if generation and generation.informed else None, self.session_id)
+
     def attach(self, client: Client) -> None:
         """A connection has come. The others hear of it."""
         self.clients[client.number] = client
@@ -220,7 +241,7 @@ class Session:
         if self.clients:
             return
         limits = self._commons.limits
-        self._vacate(limits.session_ttl)
+        self._vacate(0 if self._deleted else limits.session_ttl)
         if stop:
             self.tell(Cancel(None, None))
         else:
@@ -247,6 +268,19 @@ class Session:
         self._expires_at = trio.current_time()
         self.tell(Cancel(None, None))
         self.tell(Wake())
+
+    def reserve(self) -> None:
+        """It is to be there for a client that has not come yet: it lives as long as one whose last client has left."""
+        if not self.clients:
+            self._vacate(self._commons.limits.session_ttl)
+
+    def delete(self) -> None:
+        """Stop what runs, take nothing more, say goodbye to everybody (1000), and go once what ran has closed."""
+        self._deleted = True
+        if not self.clients:
+            self._vacate(0)
+        self.tell(Cancel(None, None))
+        self.tell(Drain(now=False))
 
     def shed(self) -> None:
         """Let go of ended turns."""
@@ -312,7 +346,7 @@ class Session:
             match effect:
                 case Accept(turn):
                     self._commons.meter.accepted()
-                    events.append(UserMessage(turn.message_id, turn.content, turn.on_busy, turn.options))
+                    events.append(UserMessage(turn.message_id, turn.content, turn.on_busy, turn.options, _timestamp()))
                 case Queue(message_id, place):
                     events.append(Status(message_id, "queued", {"place": place}))
                 case Begin(turn, waiting):
@@ -342,7 +376,9 @@ class Session:
 
     def _rest(self) -> None:
         """Between two steps: a drained session lets its connections go; whoever waits for a change hears of it."""
-        if self.drained:
+        if self.drained and self._deleted:
+            self._dismiss(CloseCode.NORMAL, "the session was deleted")
+        elif self.drained:
             self._commons.goodbye(self)
         self._commons.changed()
 
@@ -388,8 +424,11 @@ class Session:
     def _crash(self, error: BaseException) -> None:
         self.tell(Crash(error))
 
-    def _confirm(self, session_id: str) -> None:
-        self.confirmed_id = session_id
+    def _confirm(self, message_id: str, session_id: str | None) -> None:
+        self.confirmed_id = session_id or self.confirmed_id
+        confirmed = Confirmed(message_id, self.session_id)
+        for client in tuple(self.clients.values()):
+            client.reply(confirmed)
 
     def _start(self, turn: Turn) -> Event:
         service = self._commons.service()
@@ -500,8 +539,11 @@ class Session:
                 self.log.extend([Failed(turn.message_id, Fault("WS-007"))])
                 self._commons.meter.ended(Ending.FAILED, "WS-007", 0, 0)
         finally:
-            for client in tuple(self.clients.values()):
-                client.dismiss(CloseCode.CRASHED, "session crashed repeatedly")
+            self._dismiss(CloseCode.CRASHED, "session crashed repeatedly")
+
+    def _dismiss(self, code: CloseCode, reason: str) -> None:
+        for client in tuple(self.clients.values()):
+            client.dismiss(code, reason)
 
 
 def _timestamp() -> str:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trialogue.core.dialects import Dialect, SeedDialect, V1Dialect, dialect_for, dump, plain
+from trialogue.core.choice import dialect_for
+from trialogue.core.dialects import Dialect, SeedDialect, V1Dialect, dump, plain
 from trialogue.core.errors import Fault
 from trialogue.core.events import (
     CancelResult,

@@ -15,7 +15,8 @@ from typing import get_args
 from urllib.parse import parse_qs, unquote_to_bytes
 
 from trialogue import SUBPROTOCOL, Handshake, Hub, Policy, Position
-from trialogue.core.dialects import Dialect, dialect_for
+from trialogue.core.choice import dialect_for
+from trialogue.core.dialects import Dialect, DialectName
 from trialogue.core.errors import Lang
 from trialogue.core.protocol import SESSION_ID_PATTERN
 from trialogue_adapters.auth import Caller, Denied, Gate
@@ -71,13 +72,17 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Reception:
-    """What is the same for every handshake of an application. `proxies`: see `client_address`."""
+    """What is the same for every handshake of an application. `proxies`: see `client_address`.
+
+    `dialect` is spoken with clients that offer none of our subprotocols.
+    """
 
     hub: Hub
     gate: Gate
     policy: Policy = Policy.INTERRUPT
     heartbeat: float = 20.0
     proxies: int = 0
+    dialect: DialectName = "seed"
 
     def welcome(self, query: bytes, caller: Caller) -> Welcome:
         """Check a request for `/chat-ws`; what costs least comes first. Raises Rejected."""
@@ -90,7 +95,7 @@ class Reception:
         after, lang = _after(fields), read_lang(fields, caller)
         handshake = self.admit(caller, address, session_id, _once(fields, "ws_token"), after)
         speaks_v1 = SUBPROTOCOL in caller.subprotocols
-        dialect = dialect_for("trialogue.v1" if speaks_v1 else "seed", lang)
+        dialect = dialect_for("trialogue.v1" if speaks_v1 else self.dialect, lang)
         return Welcome(handshake, dialect, SUBPROTOCOL if speaks_v1 else None)
 
     def check_room(self) -> None:

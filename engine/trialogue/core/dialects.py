@@ -17,6 +17,7 @@ from pydantic_core import from_json, to_json
 from trialogue.core.errors import Lang
 from trialogue.core.events import (
     CancelResult,
+    Confirmed,
     Custom,
     Duplicate,
     Ended,
@@ -37,7 +38,7 @@ from trialogue.core.events import (
     UserMessage,
 )
 
-DialectName = Literal["seed", "trialogue.v1"]
+DialectName = Literal["seed", "trialogue.v1", "onerag"]
 SUBPROTOCOL = "trialogue.v1"
 NO_FRAMES: Sequence[bytes] = ()
 
@@ -90,6 +91,8 @@ class Dialect(ABC):
     name: ClassVar[str]
     over: bool = False
     heartbeat: Sequence[bytes] = NO_FRAMES
+    resumes: ClassVar[bool] = True
+    """May its clients say from which position they go on? Else one that comes back is told what runs from the start."""
 
     def __init__(self, lang: Lang = "ko") -> None:
         self.lang: Lang = lang
@@ -111,6 +114,17 @@ class Dialect(ABC):
     def reply(self, reply: Reply) -> Sequence[bytes]:
         """The frames of something for this connection alone."""
 
+    def rejoin(self, message_id: str, times: int) -> None:  # noqa: B027 - most dialects need not know
+        """The client has come back, for the nth time, in the midst of this turn; it is to be told from its start."""
+
+    def original(self, message_id: str) -> str:
+        """The id in the log of the turn that the client calls so."""
+        return message_id
+
+    def _named(self, message_id: str) -> str:
+        """What the client is to call this turn."""
+        return message_id
+
     def _token_frames(self, tokens: Tokens, offset: int | None = None) -> Sequence[bytes]:
         """The frames of a batch. Hot: 0.3 µs per token of a large batch, 0.7 µs for one alone; pydantic's dump takes 3.
 
@@ -118,7 +132,7 @@ class Dialect(ABC):
             offset: the first token's place in the log, if this dialect tells offsets.
         """
         if tokens.message_id != self._turn:
-            self._turn, self._prefix = tokens.message_id, token_prefix(tokens.message_id)
+            self._turn, self._prefix = tokens.message_id, token_prefix(self._named(tokens.message_id))
         prefix, n, frames = self._prefix, tokens.index, []
         try:
             if offset is None:
@@ -172,7 +186,7 @@ class SeedDialect(Dialect):
                 return (dump({"type": "pong", "id": ping_id}),)
             case Custom(body):
                 return (dump(body),)
-            case Ready() | CancelResult() | Duplicate() | Presence() | Typing() | Goaway():
+            case Ready() | Confirmed() | CancelResult() | Duplicate() | Presence() | Typing() | Goaway():
                 return NO_FRAMES
             case _:
                 return self.feed(0, reply)
@@ -236,7 +250,7 @@ class V1Dialect(SeedDialect):
                 return (dump({"type": "typing", "active": active}),)
             case Goaway(reason, retry_after_ms):
                 return (dump({"type": "goaway", "reason": reason, "retry_after_ms": retry_after_ms}),)
-            case Pong() | Custom() | Replay():
+            case Pong() | Custom() | Replay() | Confirmed():
                 return super().reply(reply)
             case Tokens():
                 return self._token_frames(reply)
@@ -258,7 +272,3 @@ class V1Dialect(SeedDialect):
                 return {**body, "meta": event.meta} if event.meta else body
             case _:
                 return super()._body(event)
-
-
-def dialect_for(name: DialectName, lang: Lang) -> Dialect:
-    return V1Dialect(lang) if name == SUBPROTOCOL else SeedDialect(lang)

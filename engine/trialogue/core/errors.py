@@ -58,12 +58,14 @@ class Fault:
         code: a code of `ERRORS`, or a pipeline's own.
         detail: what exactly is wrong; goes into the text's `{detail}`. Never content, never a secret.
         message, solutions: a pipeline's own texts, passed on verbatim in place of ours.
+        unreadable: the frame was not even JSON; one dialect has a name of its own for that.
     """
 
     code: str
     detail: str = ""
     message: str | None = None
     solutions: tuple[str, ...] = ()
+    unreadable: bool = False
 
     @property
     def spec(self) -> ErrorSpec:

@@ -20,12 +20,16 @@ Phase = Literal["queued", "waiting", "retrieving", "generating", "pipeline"]
 
 @dataclass(frozen=True, slots=True)
 class UserMessage:
-    """The accepted message itself. `options` are the service's and stay off the wire."""
+    """The accepted message itself. `options` are the service's and stay off the wire, as does `timestamp`.
+
+    `timestamp`: when it was accepted, as `Started`'s.
+    """
 
     message_id: str
     content: str
     on_busy: Policy
     options: Mapping[str, Any] = field(default_factory=dict)
+    timestamp: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,17 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The session's id as the service has it, and the turn of which the pipeline has told its metadata (None: of none).
+
+    No event: metadata may say nothing that is worth one, and who waits for it all the same has to hear that it came.
+    """
+
+    message_id: str | None
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class CancelResult:
     """What became of a cancel."""
 
@@ -180,4 +195,6 @@ class Replay:
     events: Sequence[Event]
 
 
-Reply = Replay | Failed | Ready | CancelResult | Duplicate | Presence | Typing | Pong | Goaway | Custom | Event
+Reply = (
+    Replay | Failed | Ready | Confirmed | CancelResult | Duplicate | Presence | Typing | Pong | Goaway | Custom | Event
+)
