@@ -22,6 +22,7 @@ def make_app(settings: Settings) -> App:
         runtime=settings.service_runtime if settings.service else "asyncio",
         limits=settings.limits(),
         policy=Policy(settings.policy),
+        dialect=settings.dialect,
         heartbeat=settings.heartbeat,
         gate=make_gate(settings),
         proxies=settings.proxies,

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
         "interrupt", description="What a message does to a running turn."
     )
     queue_size: Count = Field(8, description="Turns that may wait behind the running one.")
-    dialect: Literal["seed"] = Field("seed", description="What clients get that ask for no subprotocol.")
+    dialect: Literal["seed", "onerag"] = Field("seed", description="What clients get that ask for no subprotocol.")
     stop_grace: Seconds = Field(0.25, description="Seconds a stopped upstream may take to close.")
     linger: Seconds = Field(30.0, description="Seconds a turn goes on with nobody attached.")
     session_ttl: Seconds = Field(600.0, description="Seconds a session lives after its last connection.")

@@ -310,7 +310,7 @@ class Generation:
             self._log.extend([Status(self.turn.message_id, "retrieving", {"session_id": session_id})])
         if another or not self.informed:
             self.informed = True
-            self._confirm(self.turn.message_id, session_id)
+            self._confirm(self.turn.message_id, session_id if another else None)
 
     def _append_sources(self, sources: Sequence[Any] | None) -> None:
         if sources and not self._sources_told:

@@ -158,6 +158,11 @@ class Session:
     # Called by connections and by the hub.
 
     @property
+    def session_id(self) -> str:
+        """The id for clients: the one that the service confirmed, else the connections'."""
+        return self.confirmed_id or self.key[1]
+
+    @property
     def services_id(self) -> str:
         """The id for the service: the one that it confirmed, else ours. A service knows no principals, and keeps its
         history by this id alone: so a principal's name is part of it, with a sign that no session id has."""

@@ -37,6 +37,15 @@ class Gate:
     def __repr__(self) -> str:
         return f"<Gate {self._authenticator or 'open'}, {self._origins}>"
 
+    @property
+    def open(self) -> bool:
+        """Is everybody let in, as the principal ""?"""
+        return self._authenticator is None
+
+    def allows(self, caller: Caller) -> bool:
+        """May the page that calls, if one does?"""
+        return self._origins.allow(caller)
+
     def admit(self, caller: Caller, session_id: str, ws_token: str | None = None) -> Grant:
         """Who opens a WebSocket on that session. `ws_token` is the query's. Raises Denied."""
         self._check_origin(caller)
@@ -78,7 +87,7 @@ class Gate:
         return self._authenticator.principals() if self._authenticator else EVERYBODY
 
     def _check_origin(self, caller: Caller) -> None:
-        if not self._origins.allow(caller):
+        if not self.allows(caller):
             raise Denied(403, "pages of this origin are not let in")
 
     @contextmanager

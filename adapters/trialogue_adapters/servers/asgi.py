@@ -14,11 +14,12 @@ from typing import Any
 import trio
 
 from trialogue import Connection, Disconnected, Hub, Limits, Policy
+from trialogue.core.dialects import DialectName
 from trialogue_adapters import web
 from trialogue_adapters.auth import Caller, Gate
 from trialogue_adapters.bridges import Runtime, open_service
 from trialogue_adapters.metrics import PrometheusMeter
-from trialogue_adapters.servers import sse
+from trialogue_adapters.servers import onerag_http, sse
 from trialogue_adapters.servers.answers import Answer, error_answer, send_answer
 from trialogue_adapters.servers.echo import PATH as ECHO_PATH
 from trialogue_adapters.servers.echo import echo
@@ -114,13 +115,14 @@ class App:
         page: bool = True,
         gate: Gate | None = None,
         proxies: int = 0,
+        dialect: DialectName = "seed",
         test_echo: bool = False,
     ) -> None:
         self.meter = PrometheusMeter()
         self.hub = Hub(limits=limits, meter=self.meter)
         self.meter.watch(self.hub)
         self.operations = Operations(self.hub, self.meter)
-        self.reception = Reception(self.hub, gate or Gate(), policy, heartbeat, proxies)
+        self.reception = Reception(self.hub, gate or Gate(), policy, heartbeat, proxies, dialect)
         self.test_echo = test_echo
         self._page = page
         self._pending: tuple[Any, Runtime] | None = (service, runtime) if service is not None else None
@@ -260,6 +262,9 @@ class App:
             return
         if path == sse.CANCEL_PATH:
             await sse.cancel(self.reception, scope, receive, send)
+            return
+        if self.reception.dialect == "onerag" and path.startswith(onerag_http.PREFIX):
+            await send_answer(send, method, *await onerag_http.answer(self.reception, scope, path, receive))
             return
         if method not in ("GET", "HEAD"):
             await send_answer(send, method, *error_answer(405, "GET and HEAD only"))

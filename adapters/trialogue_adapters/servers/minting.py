@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 from trialogue_adapters.auth import Caller, Denied, Gate
 from trialogue_adapters.servers.answers import Answer
 from trialogue_adapters.servers.handshake import SESSION_ID, Rejected
-from trialogue_adapters.servers.posts import read_body
+from trialogue_adapters.servers.posts import Receive, read_body
 
 MINT_PATH = "/auth/ws-token"
 MAX_BODY_BYTES = 4096
@@ -17,9 +17,7 @@ MAX_BODY_BYTES = 4096
 JSON_HEADERS = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 
 
-async def mint(
-    gate: Gate, scope: MutableMapping[str, Any], receive: Callable[[], Awaitable[MutableMapping[str, Any]]]
-) -> Answer:
+async def mint(gate: Gate, scope: MutableMapping[str, Any], receive: Receive) -> Answer:
     """Answer the request: status, body, headers. The caller is judged before its body is read."""
     caller = Caller(scope["headers"], secure=scope.get("scheme") == "https")
     try:

@@ -1,0 +1,80 @@
+"""A session's log as a conversation: what the user asked, and the answers as the user has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trialogue.core.events import Ended, Event, Failed, Receipt, Source, Sources, Started, Tokens, UserMessage
+
+Message = dict[str, Any]
+"""`role`, `content`, `timestamp`, and of an answer that has some, `sources`."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A question and what has become of it. `texts` are the tokens with their offsets in the log."""
+
+    question: UserMessage
+    place: int
+    began: str = ""
+    texts: list[tuple[int, str]] = field(default_factory=list)
+    sources: Sequence[Source] = ()
+    sent: int | None = None
+    end: Ended | Failed | None = None
+
+    def answer(self, furthest: int) -> str:
+        """The text as the user has it: all of it if it is complete, else what was sent. Nothing while it runs."""
+        if self.end is None:
+            return ""
+        if isinstance(self.end, Ended) and self.end.finish_reason in ("stop", "length"):
+            return "".join(text for _, text in self.texts)
+        sent = self.sent if self.sent is not None else sum(offset < furthest for offset, _ in self.texts)
+        return "".join(text for _, text in self.texts[:sent])
+
+    @property
+    def retracted(self) -> bool:
+        return isinstance(self.end, Ended) and self.end.finish_reason == "retracted"
+
+
+def exchanges(entries: Iterable[tuple[int, Event]]) -> list[Exchange]:
+    """In the order in which their turns began; one that never began stands where it was asked.
+
+    A turn of which the log has not kept the question is left out.
+    """
+    found: dict[str, Exchange] = {}
+    for offset, event in entries:
+        if isinstance(event, UserMessage):
+            found[event.message_id] = Exchange(event, offset)
+        elif exchange := found.get(event.message_id):
+            match event:
+                case Started(timestamp=timestamp):
+                    exchange.place, exchange.began = offset, timestamp
+                case Tokens(texts=texts):
+                    exchange.texts += enumerate(texts, offset)
+                case Sources(sources=sources):
+                    exchange.sources = sources
+                case Receipt(sent=sent):
+                    exchange.sent = sent
+                case Ended() | Failed():
+                    exchange.end = event
+    return sorted(found.values(), key=lambda exchange: exchange.place)
+
+
+def messages(conversation: Iterable[Exchange], furthest: int) -> list[Message]:
+    """What has been said, oldest first. A turn that was retracted is forgotten; what runs is still to be answered.
+
+    Args:
+        furthest: the furthest offset in the log that any client was sent.
+    """
+    said: list[Message] = []
+    for exchange in conversation:
+        if exchange.retracted:
+            continue
+        question, text = exchange.question, exchange.answer(furthest)
+        said.append({"role": "user", "content": question.content, "timestamp": question.timestamp})
+        if text:
+            answer = {"role": "assistant", "content": text, "timestamp": exchange.began}
+            said.append({**answer, "sources": list(exchange.sources)} if exchange.sources else answer)
+    return said

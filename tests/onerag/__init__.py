@@ -1,0 +1,1 @@
+"""A web client of the deployed OneRAG server, unchanged, against `--dialect onerag`."""
