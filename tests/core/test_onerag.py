@@ -165,11 +165,12 @@ def test_a_replay_is_the_same_turn_whatever_else_is_open() -> None:
     for case in CASES:
         past = Replay([item for item in case.script() if not isinstance(item, Confirmed)])
         dialect = OneRagDialect("en")
-        play(dialect, [Started("open", OWN, ""), Confirmed("open", OWN), Tokens("open", 0, ["a"])])
+        play(dialect, [Started("open", OWN, ""), Sources("open", [{"title": "held"}])])
         frames = [json.loads(frame) for frame in dialect.reply(past)]
         bare = case.end == "failed" and not case.tokens and case.told == "nothing"  # the log does not know better
         assert kinds(frames) == (["error"] if bare else wanted(case)), case
-        assert kinds(play(dialect, [Tokens("open", 1, ["b"]), Ended("open", "stop", 2, 5)])) == ["token", "end"]
+        rest = play(dialect, [Confirmed("open", OWN), Tokens("open", 0, ["b"]), Ended("open", "stop", 1, 5)])
+        assert kinds(rest) == ["start", "token", "sources", "end"]
 
 
 def test_a_queued_turn_that_never_starts_has_only_its_end_and_disturbs_nobody() -> None:

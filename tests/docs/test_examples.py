@@ -9,6 +9,7 @@ A directive in an HTML comment directly above a block says what it is; `; ` sepa
     output                         what the block before prints
     client                         a shell command that talks to a server
     stream: BODY                   what a POST of BODY to /chat/stream is answered
+    onerag                         for a server with `--dialect onerag`: a transcript, or a shell client
     locked: files|server|client    the files of a server that wants keys, that server, and its clients
     needs: PACKAGE or COMMAND      skipped without it
     tested by: FILE                that test takes it from the page and tries it out
@@ -46,6 +47,7 @@ from support.pages import DOCS, Block, read_blocks, rows
 from trialogue.core import events
 from trialogue.core.errors import ERRORS, CloseCode
 from trialogue.core.machine import Policy
+from trialogue.core.onerag import NAMES, UNREADABLE
 from trialogue.core.protocol import (
     Invalid,
     StreamEndEvent,
@@ -56,11 +58,13 @@ from trialogue.core.protocol import (
     parse,
 )
 
+ONERAG = DOCS / "onerag.md"
 GUIDE, KOREAN = DOCS / "websocket-api-guide.md", DOCS / "ko" / "websocket-api-guide.md"
 PAGES = (
     *(DOCS.parent / name for name in ("README.md", "SECURITY.md")),
     GUIDE,
     *(DOCS / f"{name}.md" for name in ("design", "configuration", "auth", "faults", "deploy", "sse")),
+    ONERAG,
 )
 LISTENERS = ("hypercorn", "trio-websocket")
 
@@ -165,6 +169,13 @@ def locked_url(workshop: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def onerag_url(workshop: Path) -> Iterator[str]:
+    """A server as an unchanged web client of OneRAG wants it."""
+    with serve(workshop, "--service", "words:ChatService", "--dialect", "onerag") as url:
+        yield url
+
+
 def node() -> list[str]:
     """How to call a node that has WebSocket, or skip."""
     command = shutil.which("node")
@@ -219,9 +230,10 @@ async def test_block(block: Block, request: pytest.FixtureRequest, workshop: Pat
         with serving(command, workshop, HYPERCORNS) as url:
             await ask(url)
     elif "transcript" in directives:
-        for listener in LISTENERS:
-            with serve(workshop, "--service", "words:ChatService", "--listener", listener) as url:
-                await play(block, url)
+        await play_on_both(block, workshop)
+    elif "onerag" in directives:
+        url = request.getfixturevalue("onerag_url")
+        await trio.to_thread.run_sync(check_shell, addressed(block, url), workshop)
     elif directives.keys() & {"client", "stream", "output"} or block.language in ("python", "javascript"):
         await trio.to_thread.run_sync(run_with_words, block, request.getfixturevalue("words_url"), workshop)
     elif block.language in CHECKS:
@@ -349,6 +361,13 @@ def read(address: str) -> str:
 MASKED = re.compile(r'"(timestamp|position)":"[^"]*"|"(processing_time_ms)":\d+')
 
 
+async def play_on_both(block: Block, workshop: Path) -> None:
+    dialect = ("--dialect", "onerag") if "onerag" in block.directives else ()
+    for listener in LISTENERS:
+        with serve(workshop, "--service", "words:ChatService", "--listener", listener, *dialect) as url:
+            await play(block, url)
+
+
 async def play(block: Block, url: str) -> None:
     """Send what the page sends, and expect what it expects: to the byte, but for clocks and the log's first offset."""
     session = f"docs-{next(NUMBERS)}"
@@ -450,6 +469,12 @@ def test_the_error_table_is_the_code_s() -> None:
     for code, retry in listed.items():
         if code != "STREAM-001":
             assert (retry == "yes") is ERRORS[code].retryable, code
+
+
+def test_the_onerag_names_are_the_code_s() -> None:
+    listed = {cells[0].strip("|` "): re.findall(r"`([^`]+)`", cells[1]) for cells in rows(ONERAG, "## Error codes")}
+    assert {code: names[-1] for code, names in listed.items()} == NAMES
+    assert listed["WS-001"][0] == UNREADABLE
 
 
 def test_the_close_codes_are_the_code_s() -> None:

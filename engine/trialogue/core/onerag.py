@@ -78,7 +78,7 @@ class OneRagDialect(SeedDialect):
             return frames if self._begun else (*self._begin(), *frames)
         match event:
             case Started(message_id):
-                self._started, self._begun, self._sources = event, False, None
+                self._started = event
                 return self._begin() if message_id == self._informed else NO_FRAMES
             case Sources() if self._is_open(event.message_id):
                 self._sources = event
