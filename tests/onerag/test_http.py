@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Generator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -248,10 +249,18 @@ async def test_a_page_from_elsewhere_may_if_it_is_listed(locked: Server) -> None
     assert "x-api-key" in allowed["access-control-allow-headers"]
 
 
-async def test_the_subprotocol_wins_and_other_servers_know_none_of_this(server: Server, tmp_path: Any) -> None:
+async def test_the_subprotocol_wins_and_other_servers_know_none_of_this(server: Server, tmp_path: Path) -> None:
     async with open_client(server, v1=True) as client:
         assert kinds(await client.turn(await client.say()))[:2] == ["user_message", "stream_start"]
     with running(tmp_path, "hypercorn") as seed:
         with trio.fail_after(5):
             assert (await call(seed, "GET", "/api/chat/history/s")).status == 404
             assert (await call(seed, "POST", NEW)).status == 405
+
+
+async def test_too_many_requests_of_one_address_are_told_to_wait(tmp_path: Path) -> None:
+    with running(tmp_path, "hypercorn", ("--dialect", "onerag", "--handshakes-per-second", "3")) as server:
+        answers = [await call(server, "POST", NEW) for _ in range(6)]
+    assert answers[0].status == 200
+    assert answers[-1].status == 429
+    assert answers[-1].headers["retry-after"] == "1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any
 
 from trialogue.core.events import Ended, Event, Failed, Receipt, Source, Sources, Started, Tokens, UserMessage
@@ -14,12 +15,12 @@ Message = dict[str, Any]
 
 @dataclass(slots=True)
 class Exchange:
-    """A question and what has become of it. `texts` are the tokens with their offsets in the log."""
+    """A question and what has become of it. `batches` are its tokens, with the offset in the log of each batch."""
 
     question: UserMessage
     place: int
     began: str = ""
-    texts: list[tuple[int, str]] = field(default_factory=list)
+    batches: list[tuple[int, Sequence[str]]] = field(default_factory=list)
     sources: Sequence[Source] = ()
     sent: int | None = None
     end: Ended | Failed | None = None
@@ -28,10 +29,13 @@ class Exchange:
         """The text as the user has it: all of it if it is complete, else what was sent. Nothing while it runs."""
         if self.end is None:
             return ""
+        texts = chain.from_iterable(batch for _, batch in self.batches)
         if isinstance(self.end, Ended) and self.end.finish_reason in ("stop", "length"):
-            return "".join(text for _, text in self.texts)
-        sent = self.sent if self.sent is not None else sum(offset < furthest for offset, _ in self.texts)
-        return "".join(text for _, text in self.texts[:sent])
+            return "".join(texts)
+        sent = self.sent  # the receipt says so; until it comes:
+        if sent is None:
+            sent = sum(min(len(batch), max(0, furthest - offset)) for offset, batch in self.batches)
+        return "".join(islice(texts, sent))
 
     @property
     def retracted(self) -> bool:
@@ -52,7 +56,7 @@ def exchanges(entries: Iterable[tuple[int, Event]]) -> list[Exchange]:
                 case Started(timestamp=timestamp):
                     exchange.place, exchange.began = offset, timestamp
                 case Tokens(texts=texts):
-                    exchange.texts += enumerate(texts, offset)
+                    exchange.batches.append((offset, texts))
                 case Sources(sources=sources):
                     exchange.sources = sources
                 case Receipt(sent=sent):
