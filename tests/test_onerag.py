@@ -83,6 +83,8 @@ async def test_each_return_in_mid_turn_has_a_name_of_its_own_and_the_whole_turn(
         await it.ask(second, "b")
         it.service.emit("b", "x")
         assert text(second, "b") == "x"
+        third = await it.connect(dialect="onerag")
+        assert text(third, "b~r1") == "x"
 
 
 async def test_who_comes_back_between_turns_is_told_nothing(autojump_clock: MockClock) -> None:
