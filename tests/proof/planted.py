@@ -47,8 +47,8 @@ def epoch_forgotten(patch: pytest.MonkeyPatch) -> None:
     """A position of a former log is taken for one of this log."""
     place = Session.place
 
-    def without(self: Session, after: Position | None) -> tuple[int, Any]:
-        return place(self, after and Position(self.log.epoch, after.offset))
+    def without(self: Session, after: Position | None, *more: Any) -> tuple[int, Any]:
+        return place(self, after and Position(self.log.epoch, after.offset), *more)
 
     patch.setattr(Session, "place", without)
 
@@ -81,10 +81,10 @@ def trimmed_without_a_word(patch: pytest.MonkeyPatch) -> None:
     """Who resumes from before the log's start gets what is left, as if that were all."""
     place = Session.place
 
-    def silent(self: Session, after: Position | None) -> tuple[int, Any]:
+    def silent(self: Session, after: Position | None, *more: Any) -> tuple[int, Any]:
         if after and after.epoch == self.log.epoch and after.offset < self.log.start:
             return self.log.start, "replayed"
-        return place(self, after)
+        return place(self, after, *more)
 
     patch.setattr(Session, "place", silent)
 
