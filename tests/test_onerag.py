@@ -49,6 +49,15 @@ async def test_the_start_tells_the_id_that_the_service_confirmed_also_in_later_t
             assert one.told("stream_start")[-1]["session_id"] == "theirs"
 
 
+async def test_a_service_that_confirms_what_it_was_given_tells_clients_nothing_new(autojump_clock: MockClock) -> None:
+    async with bench() as it:
+        client = await it.connect(dialect="onerag", principal="alice")
+        await it.ask(client, "a")
+        it.service.emit("a", Metadata(session_id=it.service.sessions[-1]))
+        assert it.service.sessions == ["alice/s"]
+        assert [frame["session_id"] for frame in client.told("stream_start")] == ["s"]
+
+
 async def test_an_error_before_metadata_has_no_start(autojump_clock: MockClock) -> None:
     async with bench() as it:
         client = await it.connect(dialect="onerag")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
 from trialogue.core.events import Ended, Event, Failed, Receipt, Source, Sources, Started, Tokens, UserMessage
 
+SentUpTo = Callable[[int], int]
 Message = dict[str, Any]
 """`role`, `content`, `timestamp`, and of an answer that has some, `sources`."""
 
@@ -25,7 +26,7 @@ class Exchange:
     sent: int | None = None
     end: Ended | Failed | None = None
 
-    def answer(self, furthest: int) -> str:
+    def answer(self, sent_up_to: SentUpTo) -> str:
         """The text as the user has it: all of it if it is complete, else what was sent. Nothing while it runs."""
         if self.end is None:
             return ""
@@ -34,7 +35,7 @@ class Exchange:
             return "".join(texts)
         sent = self.sent  # the receipt says so; until it comes:
         if sent is None:
-            sent = sum(min(len(batch), max(0, furthest - offset)) for offset, batch in self.batches)
+            sent = sum(min(len(batch), max(0, sent_up_to(offset) - offset)) for offset, batch in self.batches)
         return "".join(islice(texts, sent))
 
     @property
@@ -66,17 +67,17 @@ def exchanges(entries: Iterable[tuple[int, Event]]) -> list[Exchange]:
     return sorted(found.values(), key=lambda exchange: exchange.place)
 
 
-def messages(conversation: Iterable[Exchange], furthest: int) -> list[Message]:
+def messages(conversation: Iterable[Exchange], sent_up_to: SentUpTo) -> list[Message]:
     """What has been said, oldest first. A turn that was retracted is forgotten; what runs is still to be answered.
 
     Args:
-        furthest: the furthest offset in the log that any client was sent.
+        sent_up_to: the log's; asked of turns that have ended without a receipt as yet.
     """
     said: list[Message] = []
     for exchange in conversation:
         if exchange.retracted:
             continue
-        question, text = exchange.question, exchange.answer(furthest)
+        question, text = exchange.question, exchange.answer(sent_up_to)
         said.append({"role": "user", "content": question.content, "timestamp": question.timestamp})
         if text:
             answer = {"role": "assistant", "content": text, "timestamp": exchange.began}

@@ -101,7 +101,7 @@ def _create(reception: Reception, grant: Grant) -> dict[str, Any]:
 
 def _history(session: Session, query: bytes) -> dict[str, Any]:
     limit, offset = _page(query)
-    said = messages(_conversation(session), session.log.furthest)
+    said = messages(_conversation(session), session.log.sent_up_to)
     return {
         "session_id": session.key[1],
         "messages": said[offset : offset + limit],
@@ -119,7 +119,7 @@ def _info(session: Session) -> dict[str, Any]:
     models = [end.meta["model_info"] for end in ends if "model_info" in end.meta]
     return {
         "session_id": session.key[1],
-        "messageCount": len(messages(conversation, session.log.furthest)),
+        "messageCount": len(messages(conversation, session.log.sent_up_to)),
         "tokensUsed": sum(end.total_tokens for end in ends),
         "processingTime": sum(end.processing_time_ms for end in ends) / 1000,
         "modelInfo": models[-1] if models else None,

@@ -26,7 +26,7 @@ def told(*events: Event, furthest: int = 1000) -> list[tuple[str, str]]:
     for event in events:
         entries.append((offset, event))
         offset += len(event.texts) if isinstance(event, Tokens) else 1
-    return [(said["role"][0], said["content"]) for said in messages(exchanges(entries), furthest)]
+    return [(said["role"][0], said["content"]) for said in messages(exchanges(entries), lambda offset: furthest)]
 
 
 def test_a_complete_answer_is_whole_whatever_was_sent() -> None:
@@ -77,7 +77,7 @@ def test_what_was_retracted_and_what_is_trimmed_are_not_there() -> None:
 
 def test_keys_are_the_contract_s() -> None:
     entries: list[Event] = [asked("a"), begun("a"), Sources("a", [{"title": "t"}]), Tokens("a", 0, ["x"])]
-    said = messages(exchanges(enumerate([*entries, Ended("a", "stop", 1, 1)])), 9)
+    said = messages(exchanges(enumerate([*entries, Ended("a", "stop", 1, 1)])), lambda offset: 9)
     assert said == [
         {"role": "user", "content": "a?", "timestamp": "at"},
         {"role": "assistant", "content": "x", "timestamp": "then", "sources": [{"title": "t"}]},
@@ -94,7 +94,7 @@ def test_a_full_log_is_read_in_no_time() -> None:
         log.extend([Ended(name, "stop", 1000, 1)])
         log.settle(None)
     started = time.process_time()
-    said = messages(exchanges(log.read(log.start, log.end)), log.furthest)
+    said = messages(exchanges(log.read(log.start, log.end)), log.sent_up_to)
     took = time.process_time() - started
     print(f"\n{log.end - log.start} entries, {len(said)} messages: {took * 1000:.0f} ms")
     assert len(said) > 300
