@@ -126,7 +126,7 @@ async def test_what_went_on_unseen_until_nobody_lingered_was_not_said(server: Se
         await hear(client, "question", QUESTION, 5)
         seen = "".join(told(client))
         await client.vanish("reset")
-    await trio.sleep(LINGER)
+    await trio.sleep(LINGER + 0.5)
     async with open_client(server, client.session_id, v1=True, query={"after": after(client)}) as back:
         (receipt,) = [body for body in await back.until("stream_receipt") if body["type"] == "stream_receipt"]
         await ask(back, "recall", RECALL)
