@@ -195,11 +195,12 @@ async def test_a_failed_turn_is_remembered(server: Server) -> None:
 
 async def test_a_cancelled_queued_turn_is_remembered(server: Server) -> None:
     async with open_client(server) as client:
-        await client.say(tokens=10_000, pace=0.01)
+        running = await client.say(tokens=10_000, pace=0.01)
         message_id = await client.say(on_busy="enqueue")
         await client.cancel(message_id)
         await client.turn(message_id)
         await client.cancel()
+        await client.turn(running)
         async with open_client(server, client.session_id) as again:
             await repeat(again, message_id)
             (end,) = [body for body in await again.quiet() if body["message_id"] == message_id]
