@@ -15,13 +15,14 @@ BEGIN, END = "<!-- the table begins -->\n", "<!-- the table ends -->\n"
 
 
 class Row(NamedTuple):
-    """One fault at the five points."""
+    """One fault at the six points."""
 
     idle: str
     accepted: str
     tokens: str
     last: str
     two: str
+    replay: str
 
 
 POINTS = {
@@ -30,47 +31,49 @@ POINTS = {
     "tokens": "mid tokens",
     "last": "last token sent, no end yet",
     "two": "mid tokens, two connections",
+    "replay": "during a replay",
 }
 
 # fmt: off
+# ruff: noqa: E501 - one line for each row
 FAMILIES: Mapping[str, Mapping[str, Row]] = {
-    "the client goes": {                 # idle    accepted       tokens         last           two
-        "closes (1000)":               Row("fine", "cancelled",   "cancelled",   "cancelled",   "stop"),
-        "FIN":                         Row("fine", "stop",        "stop",        "stop",        "stop"),
-        "half-close":                  Row("fine", "stop",        "stop",        "stop",        "stop"),
-        "RST":                         Row("fine", "stop",        "stop",        "stop",        "stop"),
-        "vanishes":                    Row("fine", "stop",        "stop",        "stop",        "stop"),
-        "stops reading":               Row("fine", "stop",        "stop",        "stop",        "stop"),
-        "cut in the middle of a frame": Row("fine", "stop",       "stop",        "stop",        "stop"),
+    "the client goes": {                 # idle    accepted       tokens         last           two            replay
+        "closes (1000)":               Row("fine", "cancelled",   "cancelled",   "cancelled",   "stop",        "stop"),  # its close frame is heard only when the backlog has left
+        "FIN":                         Row("fine", "stop",        "stop",        "stop",        "stop",        "stop"),
+        "half-close":                  Row("fine", "stop",        "stop",        "stop",        "stop",        "stop"),
+        "RST":                         Row("fine", "stop",        "stop",        "stop",        "stop",        "stop"),
+        "vanishes":                    Row("fine", "stop",        "stop",        "stop",        "stop",        "stop"),
+        "stops reading":               Row("fine", "stop",        "stop",        "stop",        "stop",        "stop"),
+        "cut in the middle of a frame": Row("fine", "stop",       "stop",        "stop",        "stop",        "stop"),
     },
     "the client asks": {
-        "cancel":                      Row("fine", "cancelled",   "cancelled",   "cancelled",   "cancelled"),
-        "a new message":               Row("fine", "interrupted", "interrupted", "interrupted", "interrupted"),
-        "the same message_id again":   Row("fine", "stop",        "stop",        "stop",        "stop"),
-        "a second tab":                Row("fine", "stop",        "stop",        "stop",        "stop"),
+        "cancel":                      Row("fine", "cancelled",   "cancelled",   "cancelled",   "cancelled",   "cancelled"),
+        "a new message":               Row("fine", "interrupted", "interrupted", "interrupted", "interrupted", "interrupted"),
+        "the same message_id again":   Row("fine", "stop",        "stop",        "stop",        "stop",        "stop"),
+        "a second tab":                Row("fine", "stop",        "stop",        "stop",        "stop",        "stop"),
     },
     "the service": {
-        "raises":                      Row("fine", "RAG-001",     "RAG-001",     "RAG-001",     "RAG-001"),
-        "hangs":                       Row("fine", "RAG-002",     "RAG-003",     "RAG-003",     "RAG-003"),
-        "never ends":                  Row("fine", "RAG-004",     "RAG-004",     "–",           "RAG-004"),
-        "yields junk":                 Row("fine", "RAG-001",     "RAG-001",     "RAG-001",     "RAG-001"),
-        "swallows a cancel":           Row("fine", "cancelled",   "cancelled",   "cancelled",   "cancelled"),
-        "yields after a cancel":       Row("fine", "cancelled",   "cancelled",   "cancelled",   "cancelled"),
+        "raises":                      Row("fine", "RAG-001",     "RAG-001",     "RAG-001",     "RAG-001",     "RAG-001"),
+        "hangs":                       Row("fine", "RAG-002",     "RAG-003",     "RAG-003",     "RAG-003",     "RAG-003"),
+        "never ends":                  Row("fine", "RAG-004",     "RAG-004",     "–",           "RAG-004",     "RAG-004"),
+        "yields junk":                 Row("fine", "RAG-001",     "RAG-001",     "RAG-001",     "RAG-001",     "RAG-001"),
+        "swallows a cancel":           Row("fine", "cancelled",   "cancelled",   "cancelled",   "cancelled",   "cancelled"),
+        "yields after a cancel":       Row("fine", "cancelled",   "cancelled",   "cancelled",   "cancelled",   "cancelled"),
     },
     "the service's thread": {
-        "blocks":                      Row("fine", "stop",        "stop",        "stop",        "stop"),
+        "blocks":                      Row("fine", "stop",        "stop",        "stop",        "stop",        "stop"),
     },
     "the engine": {
-        "the session's actor crashes": Row("fine", "WS-007",      "WS-007",      "WS-007",      "WS-007"),
+        "the session's actor crashes": Row("fine", "WS-007",      "WS-007",      "WS-007",      "WS-007",      "WS-007"),
     },
     "the process": {
-        "SIGTERM":                     Row("fine", "stop",        "stop",        "stop",        "stop"),
-        "SIGTERM, out of time":        Row("fine", "WS-006",      "WS-006",      "WS-006",      "WS-006"),
-        "no descriptor left":          Row("fine", "stop",        "stop",        "stop",        "stop"),
-        "the connection cap reached":  Row("fine", "stop",        "stop",        "stop",        "stop"),
+        "SIGTERM":                     Row("fine", "stop",        "stop",        "stop",        "stop",        "stop"),
+        "SIGTERM, out of time":        Row("fine", "WS-006",      "WS-006",      "WS-006",      "WS-006",      "WS-006"),
+        "no descriptor left":          Row("fine", "stop",        "stop",        "stop",        "stop",        "stop"),
+        "the connection cap reached":  Row("fine", "stop",        "stop",        "stop",        "stop",        "stop"),
     },
     "somebody else": {
-        "a hostile neighbour":         Row("fine", "stop",        "stop",        "stop",        "stop"),
+        "a hostile neighbour":         Row("fine", "stop",        "stop",        "stop",        "stop",        "stop"),
     },
 }
 # fmt: on

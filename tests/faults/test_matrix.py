@@ -25,7 +25,7 @@ from support.server import LISTENERS, Server, running
 from support.watcher import bystander, watching
 
 SERVICE = "planted:service"
-TIMES = ("--heartbeat", "1", "--linger", "5", "--session-ttl", "1.5", "--messages-per-minute", "0")
+TIMES = ("--heartbeat", "2", "--linger", "5", "--session-ttl", "1.5", "--messages-per-minute", "0")
 PATIENCES = ("--first-token-timeout", "1.5", "--token-timeout", "1.2", "--turn-timeout", "4")
 FLAGS = (*TIMES, *PATIENCES)
 
@@ -209,6 +209,9 @@ async def test_sigterm(
         seen = {}
         async with at_every_point(server, options) as reached:
             server.signal()
+            for cell in reached.values():
+                assert cell.link
+                cell.link.down.go_on()  # what the replay still lacks must be there before the process goes
             for point, cell in reached.items():
                 for connection in cell.connections:
                     assert await connection.end() == 1012
@@ -261,6 +264,7 @@ async def test_a_full_process(
         async with nothing_left_over(server), bystander(server), at_every_point(server) as reached:
             async with trio.open_nursery() as nursery:
                 await nursery.start(crowd, server, descriptors or CAP + 1)
+                reached["replay"].still_replayed()
                 for cell in reached.values():
                     if cell.message_id:
                         await cell.victim.ending(cell.message_id)  # while it is full

@@ -5,8 +5,8 @@ this file, one JSON object a line, with the system-wide monotonic time. The cont
 
 Options, all of them optional:
     retrieval: seconds before anything is told · metadata: its data, null for none · first: seconds before the first
-    token · tokens: how many (null: it never ends), or texts: which · pace: seconds after each · done: data of the done
-    event, null for none
+    token · tokens: how many (null: it never ends), or texts: which · size: characters of each, at least · pace: seconds
+    after each · burst: how many come at once before that · done: data of the done event, null for none
     at: {"n": [verb, value]} before the nth token (n = the number of tokens: before the done). Verbs: raise (value: the
         exception's name), end, yield (value: any item), surrogate, sleep, block (the thread)
     on_cancel: swallow (go on as if nothing was; on asyncio only, Trio cancels again), stubborn (refuse for `stubborn`
@@ -59,8 +59,8 @@ def steps(options):
         if verb:
             yield from _fault(verb, value)
         if text is not None:
-            yield "yield", {"event": "chunk", "data": text}
-            yield "sleep", options.get("pace", 0)
+            yield "yield", {"event": "chunk", "data": text.ljust(options.get("size", 0), ".")}
+            yield "sleep", options.get("pace", 0) if n >= options.get("burst", 0) else 0
     if options.get("done", {}) is not None:
         yield "yield", {"event": "done", "data": options.get("done", {})}
 

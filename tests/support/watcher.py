@@ -76,6 +76,14 @@ class Watcher:
         ends = [frame for frame in self.frames if is_end(frame) and frame["message_id"] == message_id]
         return [frame.get("finish_reason") or frame["error_code"] for frame in ends]
 
+    @property
+    def position(self) -> str:
+        """Up to where it has read: what a client that comes back gives as `after`."""
+        epoch, _, offset = self.client.ready["position"].partition(":")
+        for body in self.frames:
+            epoch, offset = body.get("epoch", epoch), body.get("offset", offset)
+        return f"{epoch}:{offset}"
+
     async def ending(self, message_id: str) -> str:
         await self.until(lambda: self.endings(message_id), f"an ending of {message_id}")
         return self.endings(message_id)[0]
