@@ -215,7 +215,8 @@ async def nothing(cell: Cell) -> None:
 
 async def close_1000(cell: Cell) -> None:
     await cell.victim.client.send_frame(close_payload(1000), CLOSE)
-    assert await cell.victim.end() == 1000
+    if cell.point != "replay":  # the answer comes behind the backlog, later than the session is kept for
+        assert await cell.victim.end() == 1000
 
 
 async def fin(cell: Cell) -> None:
@@ -226,7 +227,7 @@ async def fin(cell: Cell) -> None:
 async def half_close(cell: Cell) -> None:
     assert cell.link
     cell.link.up.half_close()
-    if cell.point != "replay":  # its end comes behind the backlog, later than the session is kept for
+    if cell.point != "replay":  # as above
         await cell.victim.end()
 
 

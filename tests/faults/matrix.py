@@ -38,7 +38,7 @@ POINTS = {
 # ruff: noqa: E501 - one line for each row
 FAMILIES: Mapping[str, Mapping[str, Row]] = {
     "the client goes": {                 # idle    accepted       tokens         last           two            replay
-        "closes (1000)":               Row("fine", "cancelled",   "cancelled",   "cancelled",   "stop",        "stop"),  # its close frame is heard only when the backlog has left
+        "closes (1000)":               Row("fine", "cancelled",   "cancelled",   "cancelled",   "stop",        "cancelled"),
         "FIN":                         Row("fine", "stop",        "stop",        "stop",        "stop",        "stop"),
         "half-close":                  Row("fine", "stop",        "stop",        "stop",        "stop",        "stop"),
         "RST":                         Row("fine", "stop",        "stop",        "stop",        "stop",        "stop"),

@@ -129,11 +129,16 @@ class GuardedConnection(WebSocketConnection):
             raise ConnectionClosed(self._close_reason)
 
     async def _handle_close_connection_event(self, event: CloseConnection) -> None:
-        """As the library's, but what the peer did wrong (which wsproto tells as a close) is told to the peer."""
+        """As the library's, but what the peer did wrong (which wsproto tells as a close) is told to the peer.
+
+        And the session hears of a close at once: our answer may have to wait behind much that the peer has not read.
+        """
         self.parting = True
         if self._wsproto.state is ConnectionState.OPEN:
             self._close_reason = CloseReason(event.code, event.reason or None)
             await self._send(CloseConnection(code=event.code, reason=event.reason))
+        else:
+            await self._close_web_socket(event.code, event.reason or None)
         await super()._handle_close_connection_event(event)
 
     async def _close_stream(self) -> None:

@@ -176,14 +176,20 @@ class GuardedWSStream(WSStream):
                 await self._send_wsproto_event(event.response())
 
     async def _part(self, event: CloseConnection) -> None:
-        """The peer's close frame; or, while the connection is open, wsproto's way to tell what the peer did wrong."""
-        self.closing = True
+        """The peer's close frame; or, while the connection is open, wsproto's way to tell what the peer did wrong.
+
+        The app hears of it at once: our answer may have to wait behind much that the peer has not read yet.
+        """
+        answer = b""
         if self.connection.state is ConnectionState.OPEN:
-            await self._send_wsproto_event(CloseConnection(code=event.code, reason=event.reason))
+            answer = self.connection.send(CloseConnection(code=event.code, reason=event.reason))
         else:
             self._close_code = int(event.code)
-        if self.connection.state is ConnectionState.REMOTE_CLOSING:
-            await self._send_wsproto_event(event.response())
+            if self.connection.state is ConnectionState.REMOTE_CLOSING:
+                answer = self.connection.send(event.response())
+        await self._hang_up()
+        if answer:
+            await self.send(Data(stream_id=self.stream_id, data=answer))
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _collect(self, event: TextMessage | BytesMessage) -> None:
