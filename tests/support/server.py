@@ -49,7 +49,8 @@ class Server:
 
     def record(self, what: str, message: str) -> list[dict[str, Any]]:
         path = self.folder / "record.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        lines = text[: text.rfind("\n") + 1].splitlines()  # the last may be half written
         entries = [json.loads(line) for line in lines]
         return [entry for entry in entries if entry["what"] == what and entry["message"] == message]
 
