@@ -6,7 +6,12 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
+from trialogue_adapters.servers.handshake import Rejected
+
 Answer = tuple[int, bytes, Sequence[tuple[bytes, bytes]]]
+
+PRIVATE_JSON: Sequence[tuple[bytes, bytes]] = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+"""Headers of what is one caller's own: no cache may keep it."""
 
 
 def json_answer(status: int, body: Any) -> Answer:
@@ -15,6 +20,11 @@ def json_answer(status: int, body: Any) -> Answer:
 
 def error_answer(status: int, message: str) -> Answer:
     return json_answer(status, {"error": {"status": status, "message": message}})
+
+
+def refusal(rejected: Rejected, more: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
+    """What a caller is told whose request is refused. `more`: further headers."""
+    return rejected.status, rejected.body, (*PRIVATE_JSON, *more, *rejected.headers)
 
 
 async def send_answer(

@@ -16,14 +16,22 @@ import trio
 from trialogue import Connection, Disconnected, Hub, Limits, Policy
 from trialogue.core.dialects import DialectName
 from trialogue_adapters import web
-from trialogue_adapters.auth import Caller, Gate
+from trialogue_adapters.auth import Gate
 from trialogue_adapters.bridges import Runtime, open_service
 from trialogue_adapters.metrics import PrometheusMeter
 from trialogue_adapters.servers import onerag_http, sse
 from trialogue_adapters.servers.answers import Answer, error_answer, send_answer
 from trialogue_adapters.servers.echo import PATH as ECHO_PATH
 from trialogue_adapters.servers.echo import echo
-from trialogue_adapters.servers.handshake import PATH, Reception, Rejected, Welcome, check_head, without_token
+from trialogue_adapters.servers.handshake import (
+    PATH,
+    Reception,
+    Rejected,
+    Welcome,
+    caller_of,
+    check_head,
+    without_token,
+)
 from trialogue_adapters.servers.minting import MINT_PATH, mint
 from trialogue_adapters.servers.operations import Operations
 
@@ -241,8 +249,7 @@ class App:
         _check_head(scope)
         if path != PATH:
             raise Rejected(404, f"there is no WebSocket here: {PATH}")
-        secure, peer = scope.get("scheme") == "wss", (scope.get("client") or ("",))[0]
-        return self.reception.welcome(query, Caller(scope["headers"], scope.get("subprotocols", ()), secure, peer))
+        return self.reception.welcome(query, caller_of(scope))
 
     # HTTP.
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 from urllib.parse import parse_qs, unquote_to_bytes
 
 from trialogue import SUBPROTOCOL, Handshake, Hub, Policy, Position
@@ -152,6 +152,12 @@ class Reception:
             credential=self.gate.lease(grant, session_id),
             turn=turn,
         )
+
+
+def caller_of(scope: Mapping[str, Any]) -> Caller:
+    """Who sends the request of an ASGI scope, of HTTP or WebSocket."""
+    secure, peer = scope.get("scheme") in ("https", "wss"), (scope.get("client") or ("",))[0]
+    return Caller(scope["headers"], scope.get("subprotocols", ()), secure, peer)
 
 
 def without_token(query: bytes) -> bytes:

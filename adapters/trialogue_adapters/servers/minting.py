@@ -6,36 +6,30 @@ import json
 from collections.abc import MutableMapping
 from typing import Any
 
-from trialogue_adapters.auth import Caller, Denied, Gate
-from trialogue_adapters.servers.answers import Answer
-from trialogue_adapters.servers.handshake import SESSION_ID, Rejected
+from trialogue_adapters.auth import Denied, Gate
+from trialogue_adapters.servers.answers import PRIVATE_JSON, Answer, refusal
+from trialogue_adapters.servers.handshake import SESSION_ID, Rejected, caller_of
 from trialogue_adapters.servers.posts import Receive, read_body
 
 MINT_PATH = "/auth/ws-token"
 MAX_BODY_BYTES = 4096
 
-JSON_HEADERS = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
-
 
 async def mint(gate: Gate, scope: MutableMapping[str, Any], receive: Receive) -> Answer:
     """Answer the request: status, body, headers. The caller is judged before its body is read."""
-    caller = Caller(scope["headers"], secure=scope.get("scheme") == "https")
+    caller = caller_of(scope)
     try:
         if scope["method"] != "POST":
             raise Rejected(405, "POST only", [(b"allow", b"POST")])
         grant = gate.enter(caller)
         token, expires_at = gate.mint(grant, _session_id(await read_body(receive, MAX_BODY_BYTES)))
     except Denied as denied:
-        return _refusal(Rejected.denied(denied))
+        return refusal(Rejected.denied(denied))
     except Rejected as rejected:
-        return _refusal(rejected)
+        return refusal(rejected)
     lifetime = max(0, int(expires_at - gate.now()))
     answer = {"ws_token": token, "expires_at": expires_at, "expires_in": lifetime}
-    return 200, json.dumps(answer).encode(), JSON_HEADERS
-
-
-def _refusal(rejected: Rejected) -> Answer:
-    return rejected.status, rejected.body, [*JSON_HEADERS, *rejected.headers]
+    return 200, json.dumps(answer).encode(), PRIVATE_JSON
 
 
 def _session_id(body: bytes) -> str:

@@ -16,7 +16,6 @@ import re
 from collections.abc import MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qs
 from uuid import uuid4
 
 from trialogue import Hub
@@ -24,10 +23,9 @@ from trialogue.core.dialects import dump
 from trialogue.core.events import Ended
 from trialogue.session import Session
 from trialogue_adapters.auth import Caller, Denied, Grant
-from trialogue_adapters.servers.answers import Answer
+from trialogue_adapters.servers.answers import PRIVATE_JSON, Answer, refusal
 from trialogue_adapters.servers.conversation import Exchange, exchanges, messages
-from trialogue_adapters.servers.handshake import SESSION_ID, Reception, Rejected
-from trialogue_adapters.servers.minting import JSON_HEADERS
+from trialogue_adapters.servers.handshake import SESSION_ID, Reception, Rejected, caller_of, read_query
 from trialogue_adapters.servers.posts import Receive, read_body
 
 PREFIX = "/api/chat/"
@@ -48,8 +46,7 @@ PREFLIGHT: Headers = (
 
 async def answer(reception: Reception, scope: MutableMapping[str, Any], path: str, receive: Receive) -> Answer:
     """Answer a request below `/api/chat/`: status, body, headers. The caller is judged before its body is read."""
-    peer = (scope.get("client") or ("",))[0]
-    caller = Caller(scope["headers"], secure=scope.get("scheme") == "https", peer=peer)
+    caller = caller_of(scope)
     cors = _cors(reception, caller)
     try:
         if scope["method"] == "OPTIONS":
@@ -57,10 +54,10 @@ async def answer(reception: Reception, scope: MutableMapping[str, Any], path: st
         reception.knock(caller)
         status, body = await _perform(reception, reception.gate.enter(caller), scope, path, receive)
     except Denied as denied:
-        return _refusal(Rejected.denied(denied), cors)
+        return refusal(Rejected.denied(denied), (*VARY, *cors))
     except Rejected as rejected:
-        return _refusal(rejected, cors)
-    return status, dump(body), (*JSON_HEADERS, *VARY, *cors)
+        return refusal(rejected, (*VARY, *cors))
+    return status, dump(body), (*PRIVATE_JSON, *VARY, *cors)
 
 
 async def _perform(
@@ -164,10 +161,7 @@ def _check_metadata(body: bytes) -> None:
 
 
 def _page(query: bytes) -> tuple[int, int]:
-    try:
-        fields = parse_qs(query.decode("ascii"), keep_blank_values=True, max_num_fields=32)
-    except ValueError:
-        raise Rejected(400, "the query cannot be read") from None
+    fields = read_query(query)
     return _number(fields, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT), _number(fields, "offset", 0, 0, MAX_OFFSET)
 
 
@@ -182,10 +176,6 @@ def _number(fields: dict[str, list[str]], name: str, default: int, least: int, m
 
 
 # Answering.
-
-
-def _refusal(rejected: Rejected, cors: Headers) -> Answer:
-    return rejected.status, rejected.body, (*JSON_HEADERS, *VARY, *rejected.headers, *cors)
 
 
 def _cors(reception: Reception, caller: Caller) -> Headers:

@@ -19,10 +19,12 @@ from trialogue import Connection, Disconnected, Handshake, Position, SseDialect,
 from trialogue.core.dialects import dump
 from trialogue.core.errors import Fault, Lang
 from trialogue_adapters.auth import Caller, Denied
+from trialogue_adapters.servers.answers import PRIVATE_JSON, refusal, send_answer
 from trialogue_adapters.servers.handshake import (
     RETRY_SOON,
     Reception,
     Rejected,
+    caller_of,
     read_lang,
     read_position,
     read_query,
@@ -44,7 +46,6 @@ HEADERS: Sequence[tuple[bytes, bytes]] = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
-JSON_HEADERS: Sequence[tuple[bytes, bytes]] = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 
 STATUSES = {"WS-001": 400, "WS-003": 409, "WS-005": 429}
 """Of refusals; any other means that the server cannot, for now: 503."""
@@ -105,7 +106,7 @@ async def stream(reception: Reception, scope: Scope, receive: Receive, send: Sen
     try:
         handshake, dialect, message = await _open(reception, scope, receive)
     except Rejected as rejected:
-        await _answer(send, rejected.status, rejected.body, rejected.headers)
+        await send_answer(send, scope["method"], *refusal(rejected))
         return
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     await Connection(reception.hub, SseTransport(receive, send, message), dialect, handshake).run()
@@ -124,10 +125,11 @@ async def cancel(reception: Reception, scope: Scope, receive: Receive, send: Sen
         if not results:
             raise _rejection(Fault("WS-007"), "en")
     except Rejected as rejected:
-        await _answer(send, rejected.status, rejected.body, rejected.headers)
+        await send_answer(send, scope["method"], *refusal(rejected))
         return
     told = [{"message_id": result.message_id, "outcome": result.outcome} for result in results]
-    await _answer(send, 200, json.dumps({"type": "cancel_result", **told[0], "results": told}).encode())
+    body = json.dumps({"type": "cancel_result", **told[0], "results": told}).encode()
+    await send_answer(send, scope["method"], 200, body, PRIVATE_JSON)
 
 
 async def _open(reception: Reception, scope: Scope, receive: Receive) -> tuple[Handshake, SseDialect, str]:
@@ -151,8 +153,7 @@ async def _open(reception: Reception, scope: Scope, receive: Receive) -> tuple[H
 
 async def _read(reception: Reception, scope: Scope, receive: Receive) -> tuple[Caller, str, bytes]:
     """The caller, its address, and the body. Whoever sends it is judged before, as far as that is possible."""
-    secure, peer = scope.get("scheme") == "https", (scope.get("client") or ("",))[0]
-    caller = Caller(scope["headers"], secure=secure, peer=peer)
+    caller = caller_of(scope)
     check_post(scope["method"], caller)
     address = reception.knock(caller)
     try:
@@ -185,9 +186,3 @@ def _rejection(fault: Fault, lang: Lang) -> Rejected:
     status = STATUSES.get(fault.code, HTTPStatus.SERVICE_UNAVAILABLE)
     retry = () if status == HTTPStatus.BAD_REQUEST else RETRY_SOON
     return Rejected(int(status), fault.render(lang)[0], retry, fault.code)
-
-
-async def _answer(send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*JSON_HEADERS, *headers, length]})
-    await send({"type": "http.response.body", "body": body})
