@@ -23,8 +23,9 @@ from trialogue_adapters.auth import Misconfigured
 from trialogue_adapters.bridges import NotAService
 from trialogue_adapters.deployment import make_app, say_aside
 from trialogue_adapters.rag import RagError
+from trialogue_adapters.servers.guard import first_cause
 from trialogue_adapters.services import CannotLoad
-from trialogue_adapters.serving import first_cause, serve, tls_context
+from trialogue_adapters.serving import serve, tls_context
 from trialogue_adapters.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, Settings
 
 USAGE = f"""\

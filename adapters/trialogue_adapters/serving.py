@@ -21,6 +21,7 @@ from hypercorn.trio import serve as hypercorn_serve
 
 from trialogue_adapters.auth import Misconfigured
 from trialogue_adapters.servers.asgi import App
+from trialogue_adapters.servers.guard import first_cause
 from trialogue_adapters.servers.hypercorn import defaults, guarded
 from trialogue_adapters.servers.listener import serve_websockets
 from trialogue_adapters.servers.operations import Operations
@@ -106,13 +107,6 @@ async def _listen_hypercorn(
             config = hypercorn_config(settings)
             binds = await nursery.start(_hypercorn, app, config, leaving.wait)
             task_status.started(binds[0])
-
-
-def first_cause(error: BaseException) -> BaseException:
-    """What a nursery's groups are about."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 async def _listen_operations(

@@ -23,6 +23,7 @@ from trialogue_adapters.servers import onerag_http, sse
 from trialogue_adapters.servers.answers import Answer, error_answer, send_answer
 from trialogue_adapters.servers.echo import PATH as ECHO_PATH
 from trialogue_adapters.servers.echo import echo
+from trialogue_adapters.servers.guard import first_cause
 from trialogue_adapters.servers.handshake import (
     PATH,
     Reception,
@@ -304,10 +305,9 @@ def create_app(service: Any = None, **options: Any) -> App:
 
 async def fail_startup(send: Send, error: BaseException) -> None:
     """Say why the lifespan cannot start: a server that only saw an exception would go on without it."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    logger.error("cannot start", exc_info=error)
-    await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
+    cause = first_cause(error)
+    logger.error("cannot start", exc_info=cause)
+    await send({"type": "lifespan.startup.failed", "message": f"{type(cause).__name__}: {cause}"})
 
 
 def _check_head(scope: Scope) -> None:

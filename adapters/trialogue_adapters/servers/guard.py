@@ -32,6 +32,13 @@ READ_BYTES = 16 * 1024
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError)
 
 
+def first_cause(error: BaseException) -> BaseException:
+    """What a nursery's groups are about."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 async def contained(serve: Callable[[], Awaitable[None]]) -> None:
     """Serve; log an Exception of it and go on; let through what Trio must see (cancellation, Ctrl-C)."""
     try:
