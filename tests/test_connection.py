@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from support.memory import bench, settle
 from trialogue import Done, Progress
+from trialogue.session import Wake
 
 
 async def test_a_full_transport_is_left_alone_until_it_has_room() -> None:
@@ -205,6 +206,21 @@ async def test_a_client_is_answered_in_the_order_in_which_it_asked() -> None:
         await settle()
         kinds = [frame["type"] for frame in client.frames[1:]]
         assert kinds == ["stream_error", "pong"] * 100
+
+
+async def test_what_waits_in_the_inbox_does_not_change_the_order_of_answers() -> None:
+    async with bench() as it:
+        client = await it.connect(dialect="seed")
+        await it.ask(client, "a")
+        (session,) = it.hub.sessions.values()
+        for n in range(20):
+            for _ in range(5):
+                session.tell(Wake())
+            client.say(message_id=f"r{n}", content="x", session_id="s", on_busy="reject")
+            client.say(type="ping", id=n)
+            await settle()
+        kinds = [frame["type"] for frame in client.frames[1:]]
+        assert kinds == ["stream_error", "pong"] * 20
 
 
 async def test_binary_frames_close_with_1003() -> None:

@@ -323,12 +323,22 @@ class Session:
     # The actor.
 
     async def run(self) -> None:
-        """Until the session has expired. An exception is a crash; the hub decides what follows (see `recover`)."""
+        """Until the session has expired. An exception is a crash; the hub decides what follows (see `recover`).
+
+        All that waits is handled at once: were there a checkpoint in between, a client whose cancel stands behind two
+        facts of a generation would get its pong first.
+        """
         while not self._expired():
-            message = await self._inbox.receive()
-            self._in_hand = message
-            self._handle(message)
-            self._in_hand = None
+            self._in_hand = await self._inbox.receive()
+            while self._in_hand is not None:
+                self._handle(self._in_hand)
+                self._in_hand = self._waiting()
+
+    def _waiting(self) -> Input | Crash | Wake | None:
+        try:
+            return self._inbox.receive_nowait()
+        except trio.WouldBlock:
+            return None
 
     def _at_rest(self) -> bool:
         return not self.clients and self.state.idle and not self.generations
