@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
 
-.PHONY: demo test lint bench format clean
+.PHONY: demo test slow lint bench format clean
 
 demo: $(VENV)/.demo  ## the server with the page and the local model, in the foreground
 	$(BIN)/trialogue serve --port $(PORT)
 
-test: $(VENV)/.test  ## all tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.test  ## the tests, but for the slow ones: under five minutes on two cores
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+slow: $(VENV)/.test  ## the slow ones: every fault at every point, the real model, readers that never read, …
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/.lint  ## style, types, import contracts
 	$(BIN)/ruff check .

@@ -106,6 +106,7 @@ async def rest(client: Client, code: int) -> list[dict[str, Any]]:
     return [json.loads(text) for text in client.texts[before:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("heartbeat", "stays"), [(20.0, True), (1000.0, False)], ids=["as told", "rarer"])
 async def test_an_idle_connection_lives_on_the_heartbeat(
     listener: str, tmp_path: Path, heartbeat: float, stays: bool

@@ -24,6 +24,8 @@ from support.raw_client import Refused, open_client, open_wire
 from support.server import LISTENERS, Server, running
 from support.watcher import bystander, watching
 
+pytestmark = pytest.mark.slow
+
 SERVICE = "planted:service"
 TIMES = ("--heartbeat", "2", "--linger", "5", "--session-ttl", "1.5", "--messages-per-minute", "0")
 PATIENCES = ("--first-token-timeout", "1.5", "--token-timeout", "1.2", "--turn-timeout", "4")

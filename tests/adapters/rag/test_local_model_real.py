@@ -71,6 +71,7 @@ def test_the_model_answers_token_by_token() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_korean_gets_an_extract_and_is_told_why() -> None:
     async def main() -> None:
         async with started() as service:
@@ -82,6 +83,7 @@ def test_korean_gets_an_extract_and_is_told_why() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_question_of_ten_thousand_odd_characters_is_answered() -> None:
     async def main() -> None:
         async with started() as service:
@@ -141,6 +143,7 @@ def test_several_sessions_at_once_and_no_thread_left_by_stops() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 0.3, 2.5])
 def test_closing_in_the_middle_is_quick_and_ends_every_turn(seconds: float) -> None:
     async def main() -> None:
@@ -155,6 +158,7 @@ def test_closing_in_the_middle_is_quick_and_ends_every_turn(seconds: float) -> N
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_signals_stay_ours() -> None:
     seen: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
