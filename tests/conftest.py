@@ -17,6 +17,7 @@ settings.load_profile("steady")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-faults", action="store_true", help="write what the fault matrix saw into docs/faults.md")
+    parser.addoption("--write-drawing", action="store_true", help="draw the machine into docs/design.md")
     group = parser.getgroup("proof")
     group.addoption("--schedules", type=int, default=2_000, help="random schedules to play (default 2,000)")
     group.addoption("--seed", type=int, help="play the random schedule of this seed only")
