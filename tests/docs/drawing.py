@@ -1,4 +1,4 @@
-"""The life of a turn, drawn from `core/machine.py`: every step of every order of three messages, and what it did to each.
+"""A turn's life, drawn from `core/machine.py`: every step of every order of three messages, and what it did to each.
 
 The design page holds the drawing; `pytest tests/docs/test_design.py -n 0 --write-drawing` writes it there.
 """
