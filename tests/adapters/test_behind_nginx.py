@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from support.auth import ALICE, token, write_files
+from support.event_stream import Stream, fields_of, post
 from support.nginx import Nginx, running_nginx
 from support.pages import texts
 from support.raw_client import Client, Closed, Refused, fresh, request, tokens
@@ -37,6 +38,10 @@ def nginx(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Generator
         yield nginx
 
 
+def middle_gap(arrivals: list[float]) -> float:
+    return median(later - earlier for earlier, later in pairwise(arrivals))
+
+
 async def test_tokens_arrive_one_by_one(nginx: Nginx) -> None:
     count, pace = 15, 0.08
     async with nginx.client() as client:
@@ -46,9 +51,30 @@ async def test_tokens_arrive_one_by_one(nginx: Nginx) -> None:
             if body["type"] == "stream_token":
                 arrivals.append(time.monotonic())
         assert body["message_id"] == message_id
-    gaps = [later - earlier for earlier, later in pairwise(arrivals)]
     assert len(arrivals) == count
-    assert pace / 2 < median(gaps) < pace * 2, "held back, and then sent together"
+    assert pace / 2 < middle_gap(arrivals) < pace * 2, "held back, and then sent together"
+
+
+@pytest.mark.parametrize("buffering", ["", "proxy_buffering off;"], ids=["nginx's own", "as told"])
+async def test_server_sent_events_arrive_one_by_one(
+    buffering: str, server: Server, listener: str, tmp_path: Path
+) -> None:
+    if listener != "hypercorn":
+        pytest.skip("this listener serves WebSockets only")
+    count, pace = 15, 0.08
+    question = json.dumps(fields_of(options={"tokens": count, "pace": pace})).encode()
+    with running_nginx(WHOLE, [server], tmp_path, changes={"proxy_buffering off;": buffering}) as nginx:
+        arrivals = []
+        async with nginx.wire() as wire:
+            await wire.send(post("/chat/stream", question))
+            status, headers = await wire.head()
+            assert status == 200
+            stream = Stream(wire, headers)
+            while event := await stream.next():
+                if event.name == "chunk":
+                    arrivals.append(time.monotonic())
+    assert len(arrivals) == count
+    assert pace / 2 < middle_gap(arrivals) < pace * 2, "held back, and then sent together"
 
 
 async def test_an_interrupt_goes_through(nginx: Nginx) -> None:
