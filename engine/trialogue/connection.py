@@ -240,6 +240,7 @@ class Connection:
             if goaway:
                 self.reply(goaway)
             self._dismissal = (code, reason)
+            self._hub.meter.dismissed(code)
             if not self._full:
                 self._nursery.cancel_scope.cancel()
 

@@ -431,6 +431,7 @@ class Generation:
         try:
             sent, chars, text = self._sent(self._ending)
             self.receipt = Receipt(self.turn.message_id, self.tokens, sent, self.acked, chars, upstream)
+            self._commons.meter.settled(self.tokens, sent)
             hook = hook_of(self._service)
             if hook and self.opened:
                 told = TurnReceipt.of(self.receipt, self.session_id, self._ending)

@@ -141,6 +141,7 @@ class Hub:
 
     def attached(self, client: Client, session: Session) -> None:
         self.connections += 1
+        self.meter.attached()
         session.attach(client)
 
     def detached(self, client: Client, session: Session, *, stop: bool) -> None:

@@ -37,6 +37,7 @@ from trialogue.core.events import (
     UserMessage,
 )
 from trialogue.core.machine import (
+    STOPPED,
     Accept,
     Answer,
     Asker,
@@ -120,6 +121,7 @@ class Session:
         "_repeats",
         "_returns",
         "_tell",
+        "_told_at",
         "clients",
         "confirmed_id",
         "errands",
@@ -138,7 +140,8 @@ class Session:
         self.generations: dict[str, Generation] = {}
         self.confirmed_id: str | None = None
         self._commons = commons
-        self._tell, self._inbox = trio.open_memory_channel[Input | Crash | Wake](inf)
+        self._tell, self._inbox = trio.open_memory_channel[tuple[float, Input | Crash | Wake]](inf)
+        self._told_at = 0.0  # when what is in hand was put into the inbox
         self._in_hand: Input | Crash | Wake | None = None
         self._began: dict[str, int] = {}  # unended turns: the offset of their stream_start
         self._pins: dict[str, int] = {}  # turns of which the log must keep everything: the offset of their message
@@ -180,7 +183,7 @@ class Session:
 
     def tell(self, happened: Input | Crash | Wake) -> None:
         """Put something into the inbox. Never blocks."""
-        self._tell.send_nowait(happened)
+        self._tell.send_nowait((trio.current_time(), happened))
 
     def place(self, after: Position | None, message_id: str | None = None) -> tuple[int, Resumed]:
         """Where a new connection starts to follow, and what that is called.
@@ -329,16 +332,16 @@ class Session:
         facts of a generation would get its pong first.
         """
         while not self._expired():
-            self._in_hand = await self._inbox.receive()
+            self._told_at, self._in_hand = await self._inbox.receive()
             while self._in_hand is not None:
                 self._handle(self._in_hand)
-                self._in_hand = self._waiting()
+                self._told_at, self._in_hand = self._waiting()
 
-    def _waiting(self) -> Input | Crash | Wake | None:
+    def _waiting(self) -> tuple[float, Input | Crash | Wake | None]:
         try:
             return self._inbox.receive_nowait()
         except trio.WouldBlock:
-            return None
+            return 0.0, None
 
     def _at_rest(self) -> bool:
         return not self.clients and self.state.idle and not self.generations
@@ -403,6 +406,7 @@ class Session:
             return
         batch, first = events[:], self.log.end
         events.clear()
+        stopped = 0
         for offset, event in enumerate(batch, first):  # none of these is a Tokens: one offset each
             if isinstance(event, UserMessage):
                 self._pins[event.message_id] = offset
@@ -412,10 +416,13 @@ class Session:
                 self._began.pop(event.message_id, None)
                 start = self._pins.get(event.message_id, offset)
                 self._past_turns[event.message_id] = PastTurn(start, offset + 1, event)
+                stopped += isinstance(event, Ended) and event.finish_reason in STOPPED
                 if event.message_id not in self.generations:
                     self._unpin(event.message_id)
         self.log.settle(min(self._pins.values(), default=None))
         self.log.extend(batch)
+        for _ in range(stopped):
+            self._commons.meter.stopped(trio.current_time() - self._told_at)
 
     def _unpin(self, message_id: str) -> None:
         self._pins.pop(message_id, None)
@@ -459,7 +466,7 @@ class Session:
             if not generation.started:
                 del self.generations[message_id]
         code = outcome.fault.code if outcome.fault else ""
-        self._commons.meter.ended(outcome.ending, code, tokens, elapsed / 1000)
+        self._commons.meter.ended(outcome.ending, code, elapsed / 1000)
         if outcome.fault:
             return Failed(message_id, outcome.fault)
         return Ended(message_id, outcome.finish_reason, tokens, elapsed, generation.meta if generation else {})
@@ -552,7 +559,7 @@ class Session:
             self._fence_all()
             for turn in self._unended()[0]:
                 self.log.extend([Failed(turn.message_id, Fault("WS-007"))])
-                self._commons.meter.ended(Ending.FAILED, "WS-007", 0, 0)
+                self._commons.meter.ended(Ending.FAILED, "WS-007", 0)
         finally:
             self._dismiss(CloseCode.CRASHED, "session crashed repeatedly")
 

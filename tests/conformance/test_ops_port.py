@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import socket
 from http.client import HTTPConnection
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from support.metrics import ops_port
 from support.raw_client import open_client
 from support.server import LISTENERS, Server, running
 
@@ -26,12 +26,6 @@ def get(port: int, path: str, method: str = "GET") -> tuple[int, str]:
         return answer.status, answer.read().decode()
     finally:
         connection.close()
-
-
-def ops_port(server: Server) -> int:
-    found = re.search(r"health and metrics on http://127\.0\.0\.1:(\d+)", server.log())
-    assert found, server.log()
-    return int(found[1])
 
 
 async def test_it_tells_health_and_metrics_and_nothing_else(server: Server) -> None:

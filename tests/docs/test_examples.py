@@ -63,7 +63,10 @@ GUIDE, KOREAN = DOCS / "websocket-api-guide.md", DOCS / "ko" / "websocket-api-gu
 PAGES = (
     *(DOCS.parent / name for name in ("README.md", "SECURITY.md")),
     GUIDE,
-    *(DOCS / f"{name}.md" for name in ("design", "configuration", "auth", "faults", "deploy", "sse", "performance")),
+    *(
+        DOCS / f"{name}.md"
+        for name in ("design", "configuration", "auth", "faults", "deploy", "sse", "performance", "metrics")
+    ),
     ONERAG,
 )
 LISTENERS = ("hypercorn", "trio-websocket")
