@@ -16,6 +16,7 @@ from trialogue.hub import Hub
 from trialogue.log import Position
 from trialogue.metrics import Meter, NullMeter
 from trialogue.service import Done, Emit, Failure, Metadata, Progress, Service, ServiceEvent, TurnReceipt
+from trialogue.tracing import NullTracer, Trace, Tracer, TurnNames, current_turn
 
 __all__ = [
     "SUBPROTOCOL",
@@ -34,15 +35,20 @@ __all__ = [
     "Metadata",
     "Meter",
     "NullMeter",
+    "NullTracer",
     "Policy",
     "Position",
     "Progress",
     "Service",
     "ServiceEvent",
     "SseDialect",
+    "Trace",
+    "Tracer",
     "Transport",
     "Turn",
+    "TurnNames",
     "TurnReceipt",
     "__version__",
+    "current_turn",
     "dialect_for",
 ]

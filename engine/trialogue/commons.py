@@ -14,6 +14,7 @@ from trialogue.metrics import Meter
 from trialogue.service import Service
 from trialogue.shelf import Shelf
 from trialogue.slots import Slots
+from trialogue.tracing import Tracer
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class Commons:
 
     limits: Limits
     meter: Meter
+    tracer: Tracer
     census: Census
     slots: Slots
     shelf: Shelf

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 import trio
 
@@ -35,6 +35,7 @@ from trialogue.core.protocol import (
 from trialogue.hub import Hub
 from trialogue.log import Entry, Follower, Gap, Position
 from trialogue.session import Session
+from trialogue.tracing import session_fields
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class Handshake:
 
     `client` is whose budget it uses: the principal, or else an address. `credential` is None where nothing expires.
     `turn`: the message id of the one turn that the connection is for, None where it is for the session.
+    `traceparent`: the W3C trace that the client works in, "" if it told none.
     """
 
     session_id: str
@@ -107,6 +109,7 @@ class Handshake:
     heartbeat_s: float = 20.0
     credential: Credential | None = None
     turn: str | None = None
+    traceparent: str = ""
 
 
 _numbers = count(1)
@@ -133,11 +136,13 @@ class Connection:
         "_transport",
         "number",
         "start",
+        "traceparent",
     )
 
     def __init__(self, hub: Hub, transport: Transport, dialect: Dialect, handshake: Handshake) -> None:
         self.number = next(_numbers)
         self.start = 0
+        self.traceparent = handshake.traceparent
         self._hub = hub
         self._limits = hub.limits
         self._transport = transport
@@ -156,6 +161,10 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"<Connection {self.number} to {self._handshake.session_id!r}, {self._dialect.name}>"
+
+    def _names(self) -> dict[str, Any]:
+        """For a log record's `extra`."""
+        return {**session_fields(self._handshake.principal, self._handshake.session_id), "connection": self.number}
 
     async def run(self) -> None:
         """Attach, serve, detach. Cancelled from outside: detached as a drop, the transport is left to its owner."""
@@ -282,7 +291,7 @@ class Connection:
             if self._dialect.over:
                 self._finish()
         except Exception:
-            logger.exception("%r: failed to write", self)
+            logger.exception("failed to write", extra=self._names())
             self.dismiss(CloseCode.CRASHED, "internal error")
         return True
 
@@ -297,14 +306,14 @@ class Connection:
         except Gap:
             self.dismiss(CloseCode.TOO_SLOW, "too slow: what it has not read is gone")
         except Exception:
-            logger.exception("%r: failed to write", self)
+            logger.exception("failed to write", extra=self._names())
             self.dismiss(CloseCode.CRASHED, "internal error")
 
     def _transmit(self, reply: Reply) -> None:
         try:
             self._hand_over(self._dialect.reply(reply))
         except Exception:
-            logger.exception("%r: failed to write", self)
+            logger.exception("failed to write", extra=self._names())
             self.dismiss(CloseCode.CRASHED, "internal error")
 
     def _hand_over(self, frames: Sequence[bytes]) -> None:
@@ -363,7 +372,7 @@ class Connection:
                 self._hand_over(self._dialect.heartbeat)
             self._heartbeat = self._hub.alarm(self._handshake.heartbeat_s, self._probe)
         else:
-            logger.info("%r: its peer is silent", self)
+            logger.info("a peer is silent", extra=self._names())
             self._nursery.cancel_scope.cancel()
 
     async def _read(self) -> bool:

@@ -34,6 +34,7 @@ from trialogue.service import (
     hook_of,
 )
 from trialogue.slots import Slot
+from trialogue.tracing import Trace, TurnNames, current_turn
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class Generation:
         "_limits",
         "_log",
         "_looks",
+        "_names",
         "_outcome",
         "_returned",
         "_scope",
@@ -101,6 +103,7 @@ class Generation:
         "_started_at",
         "_stopped_at",
         "_tell",
+        "_trace",
         "acked",
         "begun_at",
         "fenced",
@@ -117,6 +120,8 @@ class Generation:
     def __init__(
         self,
         turn: Turn,
+        names: TurnNames,
+        trace: Trace,
         session_id: str,
         log: Log,
         commons: Commons,
@@ -126,6 +131,7 @@ class Generation:
         crash: Callable[[BaseException], None],
     ) -> None:
         self.turn = turn
+        self._names, self._trace = names, trace
         self.session_id = session_id
         self.begun_at = trio.current_time()
         self.tokens = 0
@@ -169,11 +175,11 @@ class Generation:
 
     # The session's side.
 
-    def start(self, service: Service, principal: str) -> bool:
+    def start(self, service: Service) -> bool:
         """Open the generation as soon as there is a place for it. False: there is none yet."""
         self.started = True
         self._service = service
-        self._slot = self._commons.slots.claim(principal, self._open)
+        self._slot = self._commons.slots.claim(self._names.principal, self._open)
         return self.opened
 
     def _open(self) -> None:
@@ -184,7 +190,9 @@ class Generation:
         self._started_at = trio.current_time()
         if self._slot:  # it had to wait, and its client was told so
             self._log.extend([Status(self.turn.message_id, "retrieving")])
-        self._commons.nursery.start_soon(self._drive, self._service)
+        self._trace.enter("retrieving")
+        with self._trace.context():
+            self._commons.nursery.start_soon(self._drive, self._service)
         self._look()
 
     def stop(self) -> None:
@@ -192,6 +200,7 @@ class Generation:
         if self._stopped_at is None:
             self.fenced = True
             self._stopped_at = trio.current_time()
+            self._trace.enter("stopping")
             self._scope.cancel()
             if self.started and not self.opened:
                 self._closed = True  # there is no upstream
@@ -257,6 +266,7 @@ class Generation:
         if fitting:
             if not self.tokens:
                 self._commons.meter.first_token(trio.current_time() - self.begun_at)
+                self._trace.enter("generating")
                 self._log.extend([Status(self.turn.message_id, "generating")])
             self._bytes += sum(sizes[:fitting])
             self._log.append_tokens(Tokens(self.turn.message_id, self.tokens, texts[:fitting]), sum(sizes[:fitting]))
@@ -298,7 +308,7 @@ class Generation:
                 case _:
                     raise ValueError(f"a service emitted {type(event).__name__}, which is no service event")
         except ValueError as error:
-            logger.warning("turn %s: the service told something unusable: %s", message_id, error)
+            logger.warning("the service told something unusable", exc_info=error, extra=self._names.fields())
             self._conclude(failed(Fault("RAG-001")))
             self._scope.cancel()
 
@@ -374,7 +384,7 @@ class Generation:
             self._abandoned = True
             self._commons.census.abandoned += 1
             self._commons.meter.abandoned()
-            logger.warning("turn %s: abandoned, its upstream did not close", self.turn.message_id)
+            logger.warning("abandoned: its upstream did not close", extra=self._names.fields())
             self._free_slot()
             self._settle()
 
@@ -386,6 +396,7 @@ class Generation:
 
     async def _drive(self, service: Service) -> None:
         """Run the service. Whatever it raises is data; whatever it does, its end is noticed."""
+        current_turn.set(self._names)
         try:
             with self._scope:
                 await service.run(self.turn, self.session_id, self)
@@ -396,7 +407,7 @@ class Generation:
             if _is_trios(error):
                 raise
             # The border: whatever a pipeline raises, SystemExit too, is its turn's outcome and nobody else's.
-            logger.warning("turn %s: the service raised %r", self.turn.message_id, error, exc_info=error)
+            logger.warning("the service failed", exc_info=error, extra=self._names.fields())
             self._fail(Fault("RAG-001"))
         finally:
             self._close()
@@ -432,10 +443,12 @@ class Generation:
             sent, chars, text = self._sent(self._ending)
             self.receipt = Receipt(self.turn.message_id, self.tokens, sent, self.acked, chars, upstream)
             self._commons.meter.settled(self.tokens, sent)
+            self._trace.settled(self.receipt)
             hook = hook_of(self._service)
             if hook and self.opened:
                 told = TurnReceipt.of(self.receipt, self.session_id, self._ending)
-                self._commons.nursery.start_soon(self._tell_service, hook, told, text)
+                with self._trace.context():
+                    self._commons.nursery.start_soon(self._tell_service, hook, told, text)
                 self._set_alarm(trio.current_time() + self._limits.hook_timeout, self._finish)
                 return
         except Exception as error:  # noqa: BLE001 - a bug of ours: the session's supervisor decides
@@ -444,15 +457,16 @@ class Generation:
 
     async def _tell_service(self, hook: EndedHook, receipt: TurnReceipt, text: str) -> None:
         """Tell it how the turn ended. The session waits for that, but not for longer than the hook's timeout."""
+        current_turn.set(self._names)
         try:
             with trio.move_on_after(self._limits.hook_timeout) as patience:
                 await hook(receipt, text)
             if patience.cancelled_caught:
-                logger.warning("turn %s: the service's `ended` hook took too long", receipt.message_id)
+                logger.warning("the service's `ended` hook took too long", extra=self._names.fields())
         except BaseException as error:
             if _is_trios(error):
                 raise
-            logger.warning("turn %s: the service's `ended` hook raised %r", receipt.message_id, error)
+            logger.warning("the service's `ended` hook failed", exc_info=error, extra=self._names.fields())
         self._finish()
 
     def _finish(self) -> None:

@@ -30,6 +30,7 @@ from trialogue.service import Service
 from trialogue.session import Client, Session
 from trialogue.shelf import Shelf
 from trialogue.slots import Slots
+from trialogue.tracing import NullTracer, Tracer, session_fields
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +60,14 @@ class Hub:
         limits: Limits | None = None,
         meter: Meter | None = None,
         *,
+        tracer: Tracer | None = None,
         make_log: Callable[[int, int, Callable[[int], None]], Log] = MemoryLog,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.service = service
         self.limits = limits or Limits()
         self.meter = meter or NullMeter()
+        self.tracer = tracer or NullTracer()
         self.sessions: dict[tuple[str, str], Session] = {}
         self.census = Census()
         self.admission = Admission(self.limits, trio.current_time)
@@ -101,6 +104,7 @@ class Hub:
             self._commons = Commons(
                 self.limits,
                 self.meter,
+                self.tracer,
                 self.census,
                 self.slots,
                 self.shelf,
@@ -229,7 +233,7 @@ class Hub:
                     await session.run()
                     return
                 except Exception:
-                    logger.exception("a session's actor crashed")
+                    logger.exception("a session's actor crashed", extra=session_fields(*session.key))
                     self.meter.crashed()
                 now = trio.current_time()
                 crashes = [*(crash for crash in crashes if now - crash <= CRASH_WINDOW), now]
@@ -237,7 +241,7 @@ class Hub:
                     session.give_up()
                     return
         except Exception:
-            logger.exception("a session cannot even be given up")
+            logger.exception("a session cannot even be given up", extra=session_fields(*session.key))
         finally:
             if self.sessions.get(session.key) is session:
                 del self.sessions[session.key]

@@ -64,6 +64,7 @@ from trialogue.core.machine import (
 from trialogue.errand import Errand
 from trialogue.generation import Generation
 from trialogue.log import Gap, Log, Position
+from trialogue.tracing import NULL_TRACE, Trace, TurnNames
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,8 @@ class Client(Protocol):
     number: int
     start: int
     """The offset from which this connection follows the log."""
+    traceparent: str
+    """The trace that it came with, if any; see `Tracer`."""
 
     def reply(self, reply: Reply) -> None:
         """Hand it something, after every entry that is in the log now."""
@@ -122,6 +125,7 @@ class Session:
         "_returns",
         "_tell",
         "_told_at",
+        "_traces",
         "clients",
         "confirmed_id",
         "errands",
@@ -143,6 +147,7 @@ class Session:
         self._tell, self._inbox = trio.open_memory_channel[tuple[float, Input | Crash | Wake]](inf)
         self._told_at = 0.0  # when what is in hand was put into the inbox
         self._in_hand: Input | Crash | Wake | None = None
+        self._traces: dict[str, Trace] = {}  # of turns that are not settled
         self._began: dict[str, int] = {}  # unended turns: the offset of their stream_start
         self._pins: dict[str, int] = {}  # turns of which the log must keep everything: the offset of their message
         self._past_turns: dict[str, PastTurn] = {}  # of the ids that the ledger remembers
@@ -363,13 +368,15 @@ class Session:
         for effect in effects:
             match effect:
                 case Accept(turn):
-                    self._commons.meter.accepted()
+                    self._accept(turn)
                     events.append(UserMessage(turn.message_id, turn.content, turn.on_busy, turn.options, _timestamp()))
                 case Queue(message_id, place):
+                    self._trace(message_id).enter("queued")
                     events.append(Status(message_id, "queued", {"place": place}))
                 case Begin(turn, waiting):
                     events.append(Started(turn.message_id, self.key[1], _timestamp()))
                     if waiting:
+                        self._trace(turn.message_id).enter("waiting")
                         events.append(Status(turn.message_id, "waiting"))
                     self.generations[turn.message_id] = self._generation(turn)
                 case Start(turn):
@@ -432,9 +439,21 @@ class Session:
 
     # Effects.
 
+    def _accept(self, turn: Turn) -> None:
+        self._commons.meter.accepted()
+        asker = self._in_hand.asker if isinstance(self._in_hand, Submit) else None
+        client = self.clients.get(asker) if asker is not None else None
+        parent = client.traceparent if client else ""
+        self._traces[turn.message_id] = self._commons.tracer.accepted(TurnNames(*self.key, turn.message_id), parent)
+
+    def _trace(self, message_id: str) -> Trace:
+        return self._traces.get(message_id, NULL_TRACE)  # none: the turn is one that a log has told of
+
     def _generation(self, turn: Turn) -> Generation:
         return Generation(
             turn,
+            TurnNames(*self.key, turn.message_id),
+            self._trace(turn.message_id),
             self.services_id,
             self.log,
             self._commons,
@@ -455,26 +474,37 @@ class Session:
     def _start(self, turn: Turn) -> Event:
         service = self._commons.service()
         assert service, "a turn was accepted without a service"
-        opened = self.generations[turn.message_id].start(service, self.key[0])
+        opened = self.generations[turn.message_id].start(service)
+        if not opened:
+            self._trace(turn.message_id).enter("waiting")
         return Status(turn.message_id, "retrieving" if opened else "waiting", {} if opened else {"for": "capacity"})
 
     def _end(self, message_id: str, outcome: Outcome) -> Event:
         generation = self.generations.get(message_id)
         tokens, elapsed = (generation.tokens, generation.elapsed_ms) if generation else (0, 0)
+        code = outcome.fault.code if outcome.fault else ""
+        self._trace(message_id).ended(outcome.ending, code)
         if generation:
             generation.ended(outcome.ending)
             if not generation.started:
                 del self.generations[message_id]
-        code = outcome.fault.code if outcome.fault else ""
+        self._settle_trace(message_id)
         self._commons.meter.ended(outcome.ending, code, elapsed / 1000)
         if outcome.fault:
             return Failed(message_id, outcome.fault)
         return Ended(message_id, outcome.finish_reason, tokens, elapsed, generation.meta if generation else {})
 
+    def _settle_trace(self, message_id: str) -> None:
+        """Of a turn that has ended: at once if no generation is to tell what became of it."""
+        if message_id not in self.generations:
+            self._trace(message_id).settled(None)
+            self._traces.pop(message_id, None)
+
     def _settle(self, message_id: str, events: list[Event]) -> None:
         generation = self.generations.pop(message_id)
         if generation.receipt:
             events.append(generation.receipt)
+        self._traces.pop(message_id, None)
         self._unpin(message_id)
 
     def _reply(self, effect: Refuse | Repeat | Answer) -> None:
@@ -535,6 +565,7 @@ class Session:
         for message_id, generation in list(self.generations.items()):
             if generation.started:
                 generation.stop()
+                self._trace(message_id).ended(Ending.FAILED, "WS-007")
                 generation.ended(Ending.FAILED)
             else:
                 del self.generations[message_id]
@@ -560,6 +591,8 @@ class Session:
             for turn in self._unended()[0]:
                 self.log.extend([Failed(turn.message_id, Fault("WS-007"))])
                 self._commons.meter.ended(Ending.FAILED, "WS-007", 0)
+                self._trace(turn.message_id).ended(Ending.FAILED, "WS-007")
+                self._settle_trace(turn.message_id)
         finally:
             self._dismiss(CloseCode.CRASHED, "session crashed repeatedly")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from trialogue import Connection, Disconnected, Hub, Limits, Policy
+from trialogue import Connection, Disconnected, Hub, Limits, Policy, Tracer
 from trialogue.core.dialects import DialectName
 from trialogue_adapters import web
 from trialogue_adapters.auth import Gate
@@ -126,9 +126,10 @@ class App:
         proxies: int = 0,
         dialect: DialectName = "seed",
         test_echo: bool = False,
+        tracer: Tracer | None = None,
     ) -> None:
         self.meter = PrometheusMeter()
-        self.hub = Hub(limits=limits, meter=self.meter)
+        self.hub = Hub(limits=limits, meter=self.meter, tracer=tracer)
         self.meter.watch(self.hub)
         self.operations = Operations(self.hub, self.meter)
         self.reception = Reception(self.hub, gate or Gate(), policy, heartbeat, proxies, dialect)

@@ -151,6 +151,7 @@ class Reception:
             heartbeat_s=self.heartbeat,
             credential=self.gate.lease(grant, session_id),
             turn=turn,
+            traceparent=caller.first("traceparent"),
         )
 
 
