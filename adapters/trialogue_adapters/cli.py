@@ -1,6 +1,7 @@
 """The command line: `trialogue serve`, `trialogue config`.
 
 A person reads what goes wrong here: one line that names the setting, and exit code 2; never a traceback for a typo.
+Exit code 1 is a crash of a server that had started: nothing that other settings would mend.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ import logging
 import os
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, NoReturn
 
-import structlog
 import trio
 from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource, SettingsError
@@ -21,33 +22,42 @@ from pydantic_settings import CliSettingsSource, SettingsError
 from trialogue import __version__
 from trialogue_adapters.auth import Misconfigured
 from trialogue_adapters.bridges import NotAService
-from trialogue_adapters.deployment import make_app, say_aside
+from trialogue_adapters.deployment import make_app, make_hide, say_aside
+from trialogue_adapters.effective import effective
+from trialogue_adapters.observability.errors import name_of
+from trialogue_adapters.observability.logs import configure_logging
 from trialogue_adapters.rag import RagError
 from trialogue_adapters.servers.guard import first_cause
 from trialogue_adapters.services import CannotLoad
 from trialogue_adapters.serving import serve, tls_context
 from trialogue_adapters.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, Settings
 
+logger = logging.getLogger(__name__)
+
+CRASHED, WRONG = 1, 2
+"""Exit codes."""
+
 USAGE = f"""\
 trialogue {__version__}: a session engine for streaming chat
 
 usage:
   trialogue serve [flags]     listen, in the foreground (trialogue serve --help lists the flags)
-  trialogue config [flags]    the settings that `serve` with these flags would have
+  trialogue config [flags]    the settings that `serve` with these flags would have, as a file for its --config
   trialogue --version
 
-Settings come from flags, then TRIALOGUE_* variables, then {DEFAULT_CONFIG} (or ${CONFIG_VARIABLE}), then defaults.
+Settings come from flags, then TRIALOGUE_* variables, then {DEFAULT_CONFIG} (or --config, ${CONFIG_VARIABLE}), then
+defaults. Exit codes: 0 done, 1 a server crashed, 2 something in the settings or the surroundings is wrong.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; exits with 0, or with 2 after a line that says what is wrong."""
+    """Run a command; exits with 0, or with 2 (a crash: 1) after a line that says what is wrong."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     match words[:1]:
         case ["serve"]:
             _serve(read_settings(words[1:]))
         case ["config"]:
-            _config(read_settings(words[1:]))
+            _config(*_read(words[1:]))
         case ["--version" | "-V"]:
             _say(__version__)
         case [] | ["--help" | "-h" | "help"]:
@@ -58,9 +68,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def read_settings(flags: Sequence[str]) -> Settings:
     """The settings from every source. Exits with a line that names the setting that is wrong."""
+    return _read(flags)[0]
+
+
+def _read(flags: Sequence[str]) -> tuple[Settings, Mapping[str, Any]]:
+    """The settings, and what the flags gave of them."""
     try:
         source = CliSettingsSource[Any](Settings, cli_parse_args=list(flags))
-        return Settings(_cli_settings_source=source)
+        given = source()
+        if "config" in given and not Path(given["config"]).exists():
+            _fail(f"--config {given['config']}: there is no such file")
+        return Settings(_cli_settings_source=source), given
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         if not first["loc"]:
@@ -73,13 +91,16 @@ def read_settings(flags: Sequence[str]) -> Settings:
         _fail(str(error))
 
 
-def _config(settings: Settings) -> None:
-    for name, value in settings.model_dump(mode="json").items():
-        _say(f"{name.replace('_', '-')} = {value}")
+def _config(settings: Settings, flags: Mapping[str, Any]) -> None:
+    for line in effective(settings, flags):
+        _say(line)
 
 
 def _serve(settings: Settings) -> None:
-    _configure_logging()
+    try:
+        configure_logging(settings.log_format, settings.log_errors, make_hide(settings))
+    except Misconfigured as error:
+        _fail(str(error))
     if not (settings.authenticates or settings.insecure or _is_loopback(settings.host)):
         _fail(
             f"--host {settings.host}: anybody could connect; give --api-key-file or --auth jwt,"
@@ -89,11 +110,27 @@ def _serve(settings: Settings) -> None:
         tls_context(settings)
     except OSError as error:
         _fail(f"--certfile {settings.certfile} --keyfile {settings.keyfile}: {error}")
+    started = False
+
+    def announce(address: str) -> None:
+        nonlocal started
+        started = True
+        _say(f"listening on {address}")
+
     try:
         app = make_app(settings)
-        trio.run(serve, settings, app, lambda address: _say(f"listening on {address}"))
-    except Exception as error:  # noqa: BLE001 - the last place where anything can be said to a person
-        _fail(_explain(first_cause(error), settings))
+        trio.run(serve, settings, app, announce)
+    except Exception as error:
+        cause = first_cause(error)
+        if started:
+            logger.critical("crashed", exc_info=cause)
+            _fail(f"crashed: {name_of(cause)}", CRASHED)
+        _fail(_explain(cause, settings))
+    finally:
+        if started and settings.otel:
+            from trialogue_adapters.observability.otel import close
+
+            close()
     # A bridge's thread that does not end (a service that blocks) must not keep the process.
     sys.stdout.flush()
     sys.stderr.flush()
@@ -107,7 +144,7 @@ def _explain(error: BaseException, settings: Settings) -> str:
         return f"--service {settings.service!r}: {error}"
     if isinstance(error, OSError) and error.errno is not None:
         return f"--host {settings.host} --port {settings.port}: {error}"
-    logging.getLogger(__name__).error("failed", exc_info=error)
+    logger.error("cannot start", exc_info=error)
     cause = f"--service {settings.service!r}: " if settings.service else ""
     return f"{cause}{type(error).__name__}: {error}"
 
@@ -119,30 +156,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _configure_logging() -> None:
-    """Standard logging to stderr, through structlog's renderer: one line per event, JSON where nobody watches."""
-    renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
-        )
-    )
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-
-
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
-def _fail(line: str) -> NoReturn:
+def _fail(line: str, code: int = WRONG) -> NoReturn:
     say_aside(f"trialogue: {line}")
-    sys.exit(2)
+    sys.exit(code)

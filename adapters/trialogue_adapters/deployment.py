@@ -5,17 +5,24 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from secrets import token_bytes
 
-from trialogue import Policy
+from trialogue import NullTracer, Policy, Tracer
 from trialogue_adapters.auth import Authenticator, Gate, Misconfigured, Origins, WsTokens
 from trialogue_adapters.auth.api_keys import ApiKeys
+from trialogue_adapters.observability.names import Hide, hashing, plain
+from trialogue_adapters.observability.turn_lines import TurnLines
 from trialogue_adapters.servers.asgi import App
 from trialogue_adapters.services import embedded, load
 from trialogue_adapters.settings import Settings
 
+PROCESS_KEY = token_bytes(32)
+"""Hashes names when nobody gave a key: they can be told apart for as long as this process lives."""
+
 
 def make_app(settings: Settings) -> App:
     """The application that these settings describe. Raises CannotLoad when the named service cannot be imported."""
+    tracer = make_tracer(settings)  # before the service: what it sets up for OpenTelemetry builds on ours
     source = load(settings.service) if settings.service else embedded(settings, say_aside)
     return App(
         source,
@@ -27,7 +34,37 @@ def make_app(settings: Settings) -> App:
         gate=make_gate(settings),
         proxies=settings.proxies,
         test_echo=settings.test_echo,
+        tracer=tracer,
     )
+
+
+def make_hide(settings: Settings) -> Hide:
+    """How logs and spans show names by these settings. Raises Misconfigured."""
+    if settings.log_ids == "plain":
+        return plain
+    if settings.log_ids_key_file is None:
+        return hashing(PROCESS_KEY)
+    try:
+        return hashing(_secret_in(settings.log_ids_key_file, "--log-ids-key-file"))
+    except ValueError as error:
+        raise Misconfigured(f"--log-ids-key-file {settings.log_ids_key_file}: {error}") from None
+
+
+def make_tracer(settings: Settings) -> Tracer:
+    """Who is told of turns by these settings. Raises Misconfigured."""
+    hide = make_hide(settings)
+    tracer: Tracer = NullTracer()
+    if settings.otel:
+        try:
+            from trialogue_adapters.observability.otel import span_tracer
+
+            tracer = span_tracer(settings.otel, hide)
+        except ModuleNotFoundError:
+            extra = "otlp" if settings.otel == "otlp" else "otel"
+            raise Misconfigured(
+                f"--otel {settings.otel} needs OpenTelemetry: pip install 'trialogue[{extra}]'"
+            ) from None
+    return TurnLines(tracer) if settings.log_turns else tracer
 
 
 def make_gate(settings: Settings) -> Gate:

@@ -85,6 +85,8 @@ def hypercorn_config(settings: Settings) -> Config:
     config = Config()
     config.bind = [f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"]
     config.loglevel = "WARNING"
+    config.errorlog = logging.getLogger("hypercorn.error")  # without a handler of its own: its lines go our way
+    config.errorlog.setLevel(config.loglevel)
     config.graceful_timeout = 0.1  # the hub has drained before
     if settings.certfile and settings.keyfile:
         config.certfile, config.keyfile = str(settings.certfile), str(settings.keyfile)

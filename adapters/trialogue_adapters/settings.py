@@ -6,16 +6,18 @@ Settings are values: they are read once, here, and handed down; no module below 
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
+    SettingsError,
 )
 
 from trialogue import Limits
@@ -53,6 +55,7 @@ class Settings(BaseSettings):
         cli_prog_name="trialogue serve",
     )
 
+    config: Path | None = Field(None, description=f"TOML file with settings; without it, {DEFAULT_CONFIG} if there.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port; 0 takes any free one. `PORT` counts.")
     ops_port: Annotated[int | None, Field(ge=0, le=65535)] = Field(
@@ -112,6 +115,18 @@ class Settings(BaseSettings):
     deflate: bool = Field(default=False, description="Compress for clients that offer permessage-deflate.")
     test_echo: bool = Field(default=False, description="Serve /echo, for conformance suites.")
     harden: bool = Field(default=True, description="Harden the process that a plain `hypercorn` command has started.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="Form of log lines; auto is console at a terminal, else json."
+    )
+    log_turns: bool = Field(default=False, description="Log a line for each turn that ends.")
+    log_ids: Literal["plain", "hashed"] = Field("plain", description="How logs and spans show names of sessions.")
+    log_ids_key_file: Path | None = Field(None, description="File with the key of hashed names; else one is made.")
+    log_errors: Literal["type", "full"] = Field(
+        "type", description="What logs tell of an exception; full is its text too, which may quote a user."
+    )
+    otel: Literal["otlp", "console"] | None = Field(
+        None, description="Export OpenTelemetry spans; the OTEL_* variables say where to."
+    )
     insecure: bool = Field(default=False, description="Listen on a non-loopback address although everybody is let in.")
 
     @field_validator("port", mode="before")
@@ -135,8 +150,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """pydantic-settings ignores a TOML file that is not declared here."""
-        config = os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG)
-        return init_settings, env_settings, _Port(settings_cls), TomlConfigSettingsSource(settings_cls, config)
+        return init_settings, env_settings, _Port(settings_cls), _File(settings_cls)
 
     @property
     def authenticates(self) -> bool:
@@ -149,11 +163,45 @@ class Settings(BaseSettings):
         return Limits(**{name: getattr(self, name) for name in shared})
 
 
+def from_environment() -> dict[str, Any]:
+    """What the `TRIALOGUE_*` variables say, by the settings' names."""
+    return EnvSettingsSource(Settings)()
+
+
+def from_port() -> dict[str, Any]:
+    """`PORT`, which hosting platforms set."""
+    return {"port": os.environ["PORT"]} if os.environ.get("PORT") else {}
+
+
+def from_file(named: Path | str | None) -> dict[str, Any]:
+    """What the settings file says; nothing if there is none. Raises SettingsError, or tomllib's TOMLDecodeError."""
+    path = Path(named or DEFAULT_CONFIG)
+    try:
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--config {path}: {error}") from None
+    if "config" in said:
+        raise SettingsError(f"--config {path}: config: a settings file cannot name another")
+    return said
+
+
 class _Port(PydanticBaseSettingsSource):
-    """`PORT`, which hosting platforms set, behind `TRIALOGUE_PORT`."""
+    """Behind `TRIALOGUE_PORT`."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        return os.environ.get("PORT"), field_name, False
+        return from_port().get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        return {"port": os.environ["PORT"]} if os.environ.get("PORT") else {}
+        return from_port()
+
+
+class _File(PydanticBaseSettingsSource):
+    """The TOML file: the one that the sources before this name, or the default one."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return self().get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return from_file(self.current_state.get("config"))

@@ -29,6 +29,10 @@ LEAVE_SECONDS = 1.0
 """How long the thread may take to end; then it is left behind (it is a daemon)."""
 
 
+class LoopEnded(RuntimeError):
+    """The thread's loop has ended, and nobody had asked it to."""
+
+
 def _new_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop
@@ -65,13 +69,14 @@ class AsyncioThread:
                 await self._over.wait()
 
     async def watch(self) -> None:
-        """Raises RuntimeError when the loop has ended by itself: without it no turn can be answered."""
+        """Raises LoopEnded when the loop has ended by itself: without it no turn can be answered."""
         await self._over.wait()
-        raise RuntimeError("the service's event loop has ended: something in it called for the process's exit")
+        raise LoopEnded("the service's event loop has ended: something in it called for the process's exit")
 
     def _main(self) -> None:
         async def main() -> None:
             self.loop = asyncio.get_running_loop()
+            self.loop.set_exception_handler(_tell_of_a_failure)
             self._stop = asyncio.Event()
             self._token.run_sync_soon(self._ready.set)
             await self._stop.wait()
@@ -112,6 +117,11 @@ class AsyncioThread:
         if error is not None:
             raise _as_exception(error)
         return value  # type: ignore[no-any-return]
+
+
+def _tell_of_a_failure(_: asyncio.AbstractEventLoop, about: dict[str, Any]) -> None:
+    """Of a task or callback of the service's that nobody awaits. asyncio's own words would quote its arguments."""
+    logger.warning("something that nobody awaited failed in the service's loop", exc_info=about.get("exception"))
 
 
 def _as_exception(error: BaseException) -> Exception:
@@ -190,7 +200,7 @@ class _AsyncioStream(ForeignStream):
         """Whatever the service raises is this turn's: a SystemExit that left its task would end the loop."""
         try:
             await self._iterate()
-        except asyncio.CancelledError:
+        except (Exception, asyncio.CancelledError):
             raise
         except BaseException as error:
             raise _as_exception(error) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 import trio
@@ -49,8 +50,10 @@ class _SyncStream(ForeignStream):
         self._credited = threading.Event()
 
     def start(self) -> None:
-        # Trio's thread cache, without its limiter: an abandoned thread must not take a place from the living.
-        trio.lowlevel.start_thread_soon(self._pump, lambda outcome: None, "trialogue-sync")
+        # Trio's thread cache, without its limiter: an abandoned thread must not take a place from the living. It
+        # does not carry context variables over by itself.
+        context = copy_context()
+        trio.lowlevel.start_thread_soon(lambda: context.run(self._pump), lambda outcome: None, "trialogue-sync")
 
     def cancel(self) -> None:
         self._credited.set()
