@@ -80,10 +80,7 @@ PAIRED = {"certfile", "keyfile"}
 @pytest.mark.parametrize("name", [name for name in Settings.model_fields if name not in {"config", "ws_token_secret"}])
 def test_fed_back_it_means_the_same(name: str, config: Print, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for setting in PAIRED if name in PAIRED else {name}:
-        value = other(setting, Settings.model_fields[setting].default)
-        monkeypatch.setenv(
-            f"TRIALOGUE_{setting.upper()}", value.strip("[]").replace('"', "") if "[" in value else value
-        )
+        monkeypatch.setenv(f"TRIALOGUE_{setting.upper()}", other(setting))
     settings, text = read_settings([]), config()
     assert getattr(settings, name) != Settings.model_fields[name].default
     for setting in PAIRED | {name}:

@@ -225,6 +225,27 @@ async def test_a_port_that_is_taken_is_named_and_exit_code_2(listener: str, tmp_
     assert str(server.port) in done.stderr.splitlines()[-1]
 
 
+ENDS_ITS_LOOP = """
+import asyncio
+
+async def service(message, session_id):
+    yield "one"
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(5)
+"""
+
+
+async def test_a_crash_of_a_server_that_had_started_is_exit_code_1(listener: str, tmp_path: Path) -> None:
+    (tmp_path / "ends.py").write_text(ENDS_ITS_LOOP)
+    with running(tmp_path, listener, (), "ends:service") as server:
+        async with open_client(server) as client:
+            await client.say()
+            await client.end()
+        assert await server.exit_code() == 1
+        assert "LoopEnded: the service's event loop has ended" in server.log().splitlines()[-1]
+        assert '"event": "crashed"' in server.log()
+
+
 async def test_the_environment_configures_and_flags_win(
     listener: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
