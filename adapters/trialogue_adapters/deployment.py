@@ -13,7 +13,7 @@ from trialogue_adapters.auth.api_keys import ApiKeys
 from trialogue_adapters.observability.names import Hide, hashing, plain
 from trialogue_adapters.observability.turn_lines import TurnLines
 from trialogue_adapters.servers.asgi import App
-from trialogue_adapters.services import embedded, load
+from trialogue_adapters.services import find
 from trialogue_adapters.settings import Settings
 
 PROCESS_KEY = token_bytes(32)
@@ -23,10 +23,10 @@ PROCESS_KEY = token_bytes(32)
 def make_app(settings: Settings) -> App:
     """The application that these settings describe. Raises CannotLoad when the named service cannot be imported."""
     tracer = make_tracer(settings)  # before the service: what it sets up for OpenTelemetry builds on ours
-    source = load(settings.service) if settings.service else embedded(settings, say_aside)
+    source, runtime = find(settings, say_aside)
     return App(
         source,
-        runtime=settings.service_runtime if settings.service else "asyncio",
+        runtime=runtime,
         limits=settings.limits(),
         policy=Policy(settings.policy),
         dialect=settings.dialect,

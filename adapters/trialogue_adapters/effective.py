@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from trialogue_adapters.settings import DEFAULT_CONFIG, Settings, from_environment, from_file, from_port
+from trialogue_adapters.settings import DEFAULT_CONFIG, FOREIGN, Settings, from_environment, from_file, from_foreign
 
 CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]+(?=@)")
 """Of a URL: `user:password`."""
@@ -41,7 +41,7 @@ def _origins(settings: Settings, flags: Mapping[str, Any]) -> dict[str, str]:
     file = str(settings.config or DEFAULT_CONFIG)
     return {
         **dict.fromkeys(from_file(settings.config), file),
-        **dict.fromkeys(from_port(), "PORT"),
+        **{name: FOREIGN[name] for name in from_foreign()},
         **{name: f"TRIALOGUE_{name.upper()}" for name in from_environment()},
         **{name: f"--{name.replace('_', '-')}" for name in flags},
     }

@@ -66,11 +66,20 @@ class Settings(BaseSettings):
     )
     service: str | None = Field(
         None,
-        description="MODULE:ATTR of your ChatService; the embedded RAG if absent. The current folder is importable.",
+        description="MODULE:ATTR of your ChatService, or sse:URL; the embedded RAG if absent. The current folder is"
+        " importable.",
     )
     service_runtime: Literal["asyncio", "trio", "sync"] = Field("asyncio", description="What the service runs on.")
     docs: Path | None = Field(None, description="Folder that the embedded RAG answers from.")
-    answer: Literal["auto", "extractive", "local"] = Field("auto", description="How the embedded RAG answers.")
+    answer: Literal["auto", "extractive", "local", "openai"] = Field(
+        "auto", description="How the embedded RAG answers; openai: by the model at --llm-url."
+    )
+    llm_url: str | None = Field(None, description="Address of an OpenAI-compatible server, with its /v1.")
+    model: str | None = Field(None, description="The model that is asked for there.")
+    llm_api_key: SecretStr | None = Field(
+        None, description="Key of that server. Use the variable, or OPENAI_API_KEY: others can see your flags."
+    )
+    retrieval: bool = Field(default=True, description="Put what the documents say before a question to --llm-url.")
     policy: Literal["interrupt", "enqueue", "reject", "rollback"] = Field(
         "interrupt", description="What a message does to a running turn."
     )
@@ -150,7 +159,18 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """pydantic-settings ignores a TOML file that is not declared here."""
-        return init_settings, env_settings, _Port(settings_cls), _File(settings_cls)
+        return init_settings, env_settings, _Foreign(settings_cls), _File(settings_cls)
+
+    @model_validator(mode="after")
+    def _whole_model(self) -> Self:
+        asked = self.answer == "openai"
+        if asked and not (self.llm_url and self.model):
+            raise ValueError("--answer openai needs --llm-url and --model")
+        if not asked and (self.llm_url or self.model or not self.retrieval):
+            raise ValueError("--llm-url, --model and --no-retrieval belong to --answer openai")
+        if asked and self.service:
+            raise ValueError("--answer openai and --service: one of them only")
+        return self
 
     @property
     def authenticates(self) -> bool:
@@ -168,9 +188,13 @@ def from_environment() -> dict[str, Any]:
     return EnvSettingsSource(Settings)()
 
 
-def from_port() -> dict[str, Any]:
-    """`PORT`, which hosting platforms set."""
-    return {"port": os.environ["PORT"]} if os.environ.get("PORT") else {}
+FOREIGN = {"port": "PORT", "llm_api_key": "OPENAI_API_KEY"}
+"""Variables that are not ours: what hosting platforms set, and where keys usually are."""
+
+
+def from_foreign() -> dict[str, Any]:
+    """What they say, by the settings' names."""
+    return {name: os.environ[variable] for name, variable in FOREIGN.items() if os.environ.get(variable)}
 
 
 def from_file(named: Path | str | None) -> dict[str, Any]:
@@ -187,14 +211,14 @@ def from_file(named: Path | str | None) -> dict[str, Any]:
     return said
 
 
-class _Port(PydanticBaseSettingsSource):
-    """Behind `TRIALOGUE_PORT`."""
+class _Foreign(PydanticBaseSettingsSource):
+    """Behind our own variables."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        return from_port().get(field_name), field_name, False
+        return from_foreign().get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        return from_port()
+        return from_foreign()
 
 
 class _File(PydanticBaseSettingsSource):

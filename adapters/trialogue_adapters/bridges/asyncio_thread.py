@@ -19,7 +19,7 @@ import trio
 
 from trialogue import Emit, Turn, TurnReceipt
 from trialogue_adapters.bridges.handover import ForeignStream, Handover
-from trialogue_adapters.bridges.pipeline import Pipeline, resolve, translate
+from trialogue_adapters.bridges.pipeline import Pipeline, check_stream, explained, resolve, translate
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def _as_exception(error: BaseException) -> Exception:
 
 def asyncio_service(thread: AsyncioThread, made: Any) -> AsyncioService:
     """The service port over an object or generator function. Raises NotAService."""
-    pipeline = resolve(made)
+    pipeline = resolve(made, "asyncio")
     return (AttentiveAsyncioService if pipeline.ended else AsyncioService)(thread, pipeline)
 
 
@@ -203,12 +203,13 @@ class _AsyncioStream(ForeignStream):
         except (Exception, asyncio.CancelledError):
             raise
         except BaseException as error:
-            raise _as_exception(error) from error
+            raise explained(_as_exception(error), "asyncio") from error
 
     async def _iterate(self) -> None:
         stream: Any = self._open()
         if inspect.isawaitable(stream):
             stream = await stream
+        check_stream(stream, "__aiter__")
         assert self._credited
         try:
             async for item in stream:

@@ -15,7 +15,7 @@ import trio
 from trialogue import Service
 from trialogue_adapters.bridges.asyncio_thread import AsyncioThread, asyncio_service
 from trialogue_adapters.bridges.handover import Handover
-from trialogue_adapters.bridges.pipeline import is_factory
+from trialogue_adapters.bridges.pipeline import NotAService, explained, is_factory
 from trialogue_adapters.bridges.sync_thread import sync_service
 from trialogue_adapters.bridges.trio_stream import trio_service
 
@@ -50,30 +50,44 @@ async def open_service(source: Any, runtime: Runtime = "asyncio") -> AsyncGenera
             zero-argument callable that makes one of these (called inside its own loop or thread).
 
     Raises:
-        NotAService: it is none of these. Whatever a factory raises comes through.
+        NotAService: it is none of these, or it cannot run on `runtime`. What else a factory raises comes through.
     """
     match runtime:
         case "asyncio":
             async with AsyncioThread.open() as thread:
-                made = await thread.call(source) if is_factory(source) else source
+                made = await _make(source, thread.call, runtime)
                 try:
                     yield OpenService(asyncio_service(thread, made), thread.handover.release, thread.watch)
                 finally:
                     await _close(source, made, thread.call)
         case "trio":
-            made = await _call(source) if is_factory(source) else source
+            made = await _make(source, _call, runtime)
             try:
                 yield OpenService(trio_service(made), lambda: None)
             finally:
                 await _close(source, made, _call)
         case "sync":
-            made = await trio.to_thread.run_sync(source) if is_factory(source) else source
+            made = await _make(source, trio.to_thread.run_sync, runtime)
             handover = Handover()
             try:
                 yield OpenService(sync_service(handover, made), handover.release)
             finally:
                 handover.release()
                 await _close(source, made, partial(trio.to_thread.run_sync, abandon_on_cancel=True))
+
+
+async def _make(source: Any, call: Callable[[Any], Awaitable[Any]], runtime: Runtime) -> Any:
+    """The service itself: what a factory makes, where it is going to run."""
+    if not is_factory(source):
+        return source
+    try:
+        made = await call(source)
+    except RuntimeError as error:
+        raise explained(error, runtime) from error
+    if inspect.iscoroutine(made):
+        made.close()
+        raise NotAService(f"`{source.__name__}` is async: add --service-runtime asyncio (or trio)")
+    return made
 
 
 async def _call(function: Callable[[], Any]) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 from trialogue import Done, Failure, Fault, Metadata, Progress, ServiceEvent, TurnReceipt
 
 METHOD = "stream_rag_pipeline"
+RUNTIMES = ("asyncio", "trio", "sync")
 CHUNK_KEYS = ("content", "text", "token", "chunk", "delta")
 
 
@@ -30,27 +31,84 @@ class Pipeline:
 
 
 def is_factory(source: Any) -> bool:
-    """Must it be called to make the service? A class, or a callable that needs no argument."""
+    """Must it be called to make the service? A class, or a callable that needs no argument.
+
+    Raises NotAService for a class that cannot be called without arguments.
+    """
     if inspect.isclass(source):
+        if needed := _needed(source):
+            raise NotAService(
+                f"{source.__name__} cannot be made without {', '.join(needed)}:"
+                " name a function without arguments that makes one, or an instance"
+            )
         return True
-    if hasattr(source, METHOD) or not callable(source):
-        return False
-    return not any(
-        parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        for parameter in inspect.signature(source).parameters.values()
-    )
+    return callable(source) and not hasattr(source, METHOD) and not _needed(source)
 
 
-def resolve(service: Any) -> Pipeline:
-    """Find what to call. Raises NotAService."""
+def _needed(source: Any) -> list[str]:
+    """The names of the arguments without which it cannot be called; none of what does not tell (C types)."""
+    try:
+        parameters = inspect.signature(source).parameters.values()
+    except ValueError:
+        return []
+    loose = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in loose]
+
+
+def resolve(service: Any, runtime: str) -> Pipeline:
+    """Find what to call. Raises NotAService, also for a service that cannot run on `runtime`."""
+    if service is None:
+        raise NotAService(f"None has no method `{METHOD}`: a function that makes a service must return it")
     stream = getattr(service, METHOD, None)
     if stream is None and callable(service) and not inspect.isclass(service):
         stream = service
     if not callable(stream):
         raise NotAService(f"{type(service).__name__} has no method `{METHOD}(message, session_id, options)`")
+    _check_runtime(service, stream, runtime)
     ended = getattr(service, "ended", None)
     return Pipeline(_with_options(stream), ended if callable(ended) else None)
+
+
+def _check_runtime(service: Any, stream: Any, runtime: str) -> None:
+    """As far as it can be told before the first turn: by what the service says, or by its kind of function."""
+    declared = getattr(service, "runtime", None)
+    if declared in RUNTIMES and declared != runtime:
+        raise NotAService(f"{type(service).__name__} runs on {declared}: add --service-runtime {declared}")
+    if runtime == "sync":
+        if inspect.isasyncgenfunction(stream) or inspect.iscoroutinefunction(stream):
+            raise NotAService(f"`{_called(stream)}` is async: add --service-runtime asyncio (or trio)")
+    elif inspect.isgeneratorfunction(stream):
+        raise NotAService(
+            f"`{_called(stream)}` is no async generator but a plain one: add --service-runtime sync, or say `async def`"
+        )
+
+
+def _called(stream: Any) -> str:
+    return getattr(stream, "__name__", METHOD)
+
+
+WRONG_LOOP = {
+    "no running event loop": "asyncio",
+    "must be called from async context": "trio",
+}
+"""What asyncio says outside its loop, and what Trio says."""
+
+
+def explained(error: Exception, runtime: str) -> Exception:
+    """The error, or, if it says that the service is on the wrong runtime, one that names the right one."""
+    needed = next((loop for words, loop in WRONG_LOOP.items() if words in str(error)), None)
+    if not isinstance(error, RuntimeError) or needed in (None, runtime):
+        return error
+    return NotAService(f"on {runtime} it raises {str(error)!r}: add --service-runtime {needed}")
+
+
+def check_stream(stream: Any, attribute: str) -> None:
+    """Is this what a pipeline returns? Raises NotAService, which fails the turn, and says why in the log."""
+    if not hasattr(stream, attribute):
+        raise NotAService(
+            f"`{METHOD}` returned {type(stream).__name__}, not a generator: yield the pieces, or wrap the function by"
+            " plain_service (docs/bridges.md)"
+        )
 
 
 def _with_options(stream: Callable[..., Any]) -> Callable[[str, str, dict[str, Any]], Any]:
@@ -60,7 +118,14 @@ def _with_options(stream: Callable[..., Any]) -> Callable[[str, str, dict[str, A
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     star = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     if len(positional) < 2 and not star:
-        raise NotAService(f"`{METHOD}` must take (message, session_id) and may take options")
+        raise NotAService(
+            f"`{METHOD}` must take (message, session_id) and may take options; for a function of (message),"
+            " see plain_service in docs/bridges.md"
+        )
+    ours = [*(p.name for p in positional[:3]), "options"]
+    more = [name for name in _needed(stream) if name not in ours]
+    if more:
+        raise NotAService(f"`{METHOD}` needs more than (message, session_id, options): {', '.join(more)}")
     if keyword:
         return lambda message, session_id, options: stream(message, session_id, options=options)
     if len(positional) >= 3 or star:

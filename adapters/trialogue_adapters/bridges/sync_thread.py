@@ -15,12 +15,12 @@ import trio
 
 from trialogue import Emit, Turn, TurnReceipt
 from trialogue_adapters.bridges.handover import ForeignStream, Handover
-from trialogue_adapters.bridges.pipeline import Pipeline, resolve, translate
+from trialogue_adapters.bridges.pipeline import Pipeline, check_stream, explained, resolve, translate
 
 
 def sync_service(handover: Handover, made: Any) -> SyncService:
     """The service port over an object or generator function. Raises NotAService."""
-    pipeline = resolve(made)
+    pipeline = resolve(made, "sync")
     return (AttentiveSyncService if pipeline.ended else SyncService)(handover, pipeline)
 
 
@@ -68,7 +68,7 @@ class _SyncStream(ForeignStream):
         try:
             self._iterate()
         except Exception as raised:  # noqa: BLE001 - the border
-            error = raised
+            error = explained(raised, "sync")
         except BaseException as raised:  # noqa: BLE001 - SystemExit in a thread of ours is this turn's failure
             error = RuntimeError(f"the service raised {type(raised).__name__}")
         finally:
@@ -76,6 +76,7 @@ class _SyncStream(ForeignStream):
 
     def _iterate(self) -> None:
         stream: Any = self._open()
+        check_stream(stream, "__iter__")
         try:
             for item in stream:
                 if self.fenced:

@@ -15,7 +15,7 @@ from typing import Any
 import trio
 
 from trialogue import Emit, ServiceEvent, Turn, TurnReceipt
-from trialogue_adapters.bridges.pipeline import Pipeline, resolve, translate
+from trialogue_adapters.bridges.pipeline import Pipeline, check_stream, explained, resolve, translate
 
 BATCH = 32
 """Items per write, and per checkpoint, of a generator that does not suspend. With 16 batches per checkpoint, 32 such
@@ -39,7 +39,7 @@ CHECKPOINT = _checkpoint_trap()
 
 def trio_service(made: Any) -> TrioService:
     """The service port over an object or async generator function. Raises NotAService."""
-    pipeline = resolve(made)
+    pipeline = resolve(made, "trio")
     return (AttentiveTrioService if pipeline.ended else TrioService)(pipeline)
 
 
@@ -53,8 +53,11 @@ class TrioService:
         stream = self._pipeline.stream(turn.content, session_id, dict(turn.options))
         if inspect.isawaitable(stream):
             stream = await stream
+        check_stream(stream, "__anext__")
         try:
             await _pump(stream, emit)
+        except RuntimeError as error:
+            raise explained(error, "trio") from error
         finally:
             if hasattr(stream, "aclose"):
                 with trio.CancelScope(shield=True):  # its own clean-up is the upstream's; the engine has the deadline

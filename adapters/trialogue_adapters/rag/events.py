@@ -6,7 +6,7 @@ known by its name relative to the docs folder.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,16 +35,20 @@ class Plan:
         return "local" if self.text is None else "extractive"
 
     def sources(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "title": hit.title,
-                "score": round(hit.score, 3),
-                "content_preview": shorten(hit.body, PREVIEW_CHARS),
-                "document": hit.document,
-                "citation": n,
-            }
-            for n, hit in enumerate(self.hits, 1)
-        ]
+        return sources(self.hits)
+
+
+def sources(hits: Sequence[Hit]) -> list[dict[str, Any]]:
+    return [
+        {
+            "title": hit.title,
+            "score": round(hit.score, 3),
+            "content_preview": shorten(hit.body, PREVIEW_CHARS),
+            "document": hit.document,
+            "citation": n,
+        }
+        for n, hit in enumerate(hits, 1)
+    ]
 
 
 def metadata(plan: Plan, session_id: str) -> Event:

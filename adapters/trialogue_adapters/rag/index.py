@@ -3,7 +3,7 @@
 Why not FTS5's own `bm25()` for the score: its weight of a word sinks to nothing when half of the passages hold the
 word, so a folder of three files, or a question about `with`, would score 0. Here a word weighs ln(1 + (N-n+½)/(n+½)),
 always above zero, and words of a title are counted apart (they are stored with a prefix that no text can contain).
-An index belongs to the thread that made it; it knows nothing of sessions, languages or answers.
+An index is used by one thread at a time; it knows nothing of sessions, languages or answers.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Size:
 
 
 class Index:
-    """Use it from one thread. `close()` when done."""
+    """Use it from one thread at a time. `close()` when done."""
 
     def __init__(self, docs: Path | None, path: Path | None) -> None:
         self._docs = docs

@@ -1,16 +1,18 @@
-"""What the local model is asked: the best sentences of the best passages, a little history, the question.
+"""What a model is asked about documents: the best of the best passages, a little history, the question.
 
-The model is small and reads ~100 tokens a second on one old core, so every word here is waiting time before the first
-token: the passages are cut down to the sentences that matter. It has no instructions about citing: sources are events
-of the stream, and a model of this size invents numbers.
+The local model is small and reads ~100 tokens a second on one old core, so every word of `build` is waiting time
+before the first token: the passages are cut down to the sentences that matter. It has no instructions about citing:
+sources are events of the stream, and a model of this size invents numbers. A model behind a server is given whole
+passages, numbered as the sources are, by `system`; the conversation is its caller's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from trialogue_adapters.history import Turn
+
 from .extractive import pick
-from .history import Turn
 from .index import Hit
 from .local_model import Message
 from .text import shorten
@@ -23,6 +25,13 @@ HISTORY_CHARS = 200
 
 # Of five wordings tried on the default corpus, the one that stays closest to the text it is given.
 _SYSTEM = "Summarize the text as an answer to the question. Keep to the words of the text."
+
+PASSAGE_CHARS = 1_500  # of one passage: four of them are some 1,500 tokens
+BRIEF_CHARS = 300
+
+_ASSISTANT = "You answer questions from documents. Answer in the language of the question."
+_FROM_THESE = "Use these passages, and name those that you use, like [1]. If they do not hold the answer, say so."
+_FROM_NONE = "The documents hold nothing about the question that follows: say so if it asks about a fact."
 
 
 def build(
@@ -39,3 +48,12 @@ def build(
     task = f'Question: {asked}\n\nText:\n{text}\n\nAnswer the question "{asked}" briefly in the words of the text.'
     messages.append({"role": "user", "content": task})
     return messages
+
+
+def system(hits: Sequence[Hit], *, brief: bool = False) -> str:
+    """The system message for a model behind a server: what to do, and the passages."""
+    if not hits:
+        return f"{_ASSISTANT} {_FROM_NONE}"
+    most = BRIEF_CHARS if brief else PASSAGE_CHARS
+    passages = [f"[{n}] {hit.title}\n{hit.body[:most]}" for n, hit in enumerate(hits, 1)]
+    return "\n\n".join([f"{_ASSISTANT} {_FROM_THESE}", *passages])

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .history import Turn
+from trialogue_adapters.history import Turn
+
 from .index import Size
 
 LONGEST = 100  # longer ones are no such questions, and patterns stay quick

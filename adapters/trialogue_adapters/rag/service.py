@@ -10,25 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from trialogue_adapters.history import History, Turn
+
 from . import events, extractive, prompt, replies
 from .errors import LocalModelError, PromptTooLongError, RagError
 from .events import Event, Kind, Plan
-from .history import History, Turn
-from .index import Index, Progress
+from .index import Progress
 from .local_model import NAME, Finished, LocalModel, installed
-from .store import default_path
+from .retrieval import MAX_TOP_K, Retrieval, read_top_k
 from .text import is_korean
 
 T = TypeVar("T")
 
-TOP_K = 4
-MAX_TOP_K = 10
 NO_KOREAN = "the local model does not know Korean: this is an extract"
 
 
@@ -59,9 +58,7 @@ class EmbeddedChatService:
     ) -> None:
         if answer not in ("auto", "extractive", "local"):
             raise ValueError(f"answer must be auto, extractive or local, not {answer!r}")
-        self._docs = docs
         self._answer = answer
-        self._index_path = index_path
         self._progress = progress
         self._threads = threads
         self._pace = pace
@@ -69,7 +66,7 @@ class EmbeddedChatService:
         self._stopping = threading.Event()
         self._starting = asyncio.Lock()
         self._started = False
-        self._index: Index | None = None
+        self._retrieval = Retrieval(docs, index_path)
         self._model: LocalModel | None = None
         self._why_no_model: str | None = None
         self._history = History()
@@ -87,17 +84,14 @@ class EmbeddedChatService:
 
     def describe(self) -> str:
         """One line for the person who started it; it may name paths, so it is not for clients."""
-        if self._index is None:
+        if not self._retrieval.opened:
             return "not started"
-        size = self._index.size
         if self._model is not None:
             how = f"local model {NAME} ({self._model.threads} threads; Korean questions get extracts)"
         else:
             reason = f"; local model {self._why_no_model}" if self._why_no_model else ""
             how = f"extractive answers, no language model{reason}"
-        where = str(self._docs) if self._docs is not None else "our own docs and Python's topics"
-        kept = "" if self._index.persistent else ", index in memory"
-        return f"{how}; {size.documents} documents, {size.passages} passages from {where}{kept}"
+        return f"{how}; {self._retrieval.describe()}"
 
     # Starting and ending.
 
@@ -119,7 +113,7 @@ class EmbeddedChatService:
             return
         self._stopping.set()
         try:
-            await asyncio.wrap_future(self._worker.submit(self._close_index))  # after whatever the worker is at
+            await asyncio.wrap_future(self._worker.submit(self._retrieval.close))  # after whatever the worker is at
             model, self._model = self._model, None
             if model is not None:
                 await model.aclose()
@@ -142,7 +136,7 @@ class EmbeddedChatService:
         begun does not begin, and nothing of the turn is in the history until `ended` is told.
         """
         await self.start()
-        top_k = _top_k(options)
+        top_k = read_top_k(options)
         if top_k is None or not message.strip():
             yield events.empty_question() if top_k is not None else events.bad_top_k(MAX_TOP_K)
             return
@@ -182,22 +176,16 @@ class EmbeddedChatService:
 
     def _plan(self, message: str, turns: Sequence[Turn], top_k: int) -> Plan:
         """In the worker: find what there is to say."""
-        if self._index is None:
-            raise RagError("the embedded service is closed")
         language = "ko" if is_korean(message) else "en"
-        if (reply := replies.direct(message, language, turns, self._index.size)) is not None:
+        if (reply := replies.direct(message, language, turns, self._retrieval.size)) is not None:
             return Plan((), {}, reply)
-        found = self._index.search(message, MAX_TOP_K)
-        hits = extractive.relevant(found.hits)[:top_k]
-        if not hits and turns:  # a follow-up that leaves out its subject
-            found = self._index.search(f"{turns[-1].question} {message}", MAX_TOP_K)
-            hits = extractive.relevant(found.hits)[:top_k]
-        quotes = extractive.pick(hits, found.weights)
+        hits, weights = self._retrieval.find(message, turns, top_k)
+        quotes = extractive.pick(hits, weights)
         shown = tuple(hits) if quotes else ()
         if self._model is not None and language == "en" and quotes:
-            return Plan(shown, found.weights, None)
+            return Plan(shown, weights, None)
         note = NO_KOREAN if self._model is not None and language == "ko" else None
-        return Plan(shown, found.weights, extractive.answer(hits, quotes, language), note)
+        return Plan(shown, weights, extractive.answer(hits, quotes, language), note)
 
     # In the worker thread.
 
@@ -207,17 +195,10 @@ class EmbeddedChatService:
         return await asyncio.get_running_loop().run_in_executor(self._worker, call)
 
     def _open_index(self) -> None:
-        if self._index is not None:
-            return
-        index = Index(self._docs, self._index_path or default_path(self._docs))
         try:
-            index.sync(self._on_progress)
-        except BaseException as error:
-            index.close()
-            if isinstance(error, _Stopped):
-                raise RagError("the embedded service was closed while it indexed") from None
-            raise
-        self._index = index
+            self._retrieval.open(self._on_progress)
+        except _Stopped:
+            raise RagError("the embedded service was closed while it indexed") from None
 
     def _open_model(self) -> None:
         if self._model is not None or self._answer == "extractive":
@@ -237,14 +218,3 @@ class EmbeddedChatService:
             raise _Stopped
         if self._progress is not None:
             self._progress(done, total)
-
-    def _close_index(self) -> None:
-        if self._index is not None:
-            self._index.close()
-        self._index = None
-
-
-def _top_k(options: Mapping[str, Any] | None) -> int | None:
-    value = (options or {}).get("top_k", TOP_K)
-    valid = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_TOP_K
-    return value if valid else None

@@ -45,7 +45,10 @@ def default_path(docs: Path | None) -> Path:
 
 
 def open_store(path: Path | None) -> tuple[sqlite3.Connection, bool]:
-    """(a connection with the schema in place, whether it is a file): without a path or a way to write, in memory."""
+    """(a connection with the schema in place, whether it is a file): without a path or a way to write, in memory.
+
+    Any thread may use it, one at a time: Trio's worker threads come and go.
+    """
     if path is not None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -58,7 +61,7 @@ def open_store(path: Path | None) -> tuple[sqlite3.Connection, bool]:
             set_aside(path)
             with suppress(OSError, sqlite3.Error):
                 return _open_file(path), True
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     _ensure_schema(connection)
     return connection, False
 
@@ -79,7 +82,7 @@ def clear(connection: sqlite3.Connection) -> None:
 
 
 def _open_file(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(

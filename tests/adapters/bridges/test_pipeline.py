@@ -89,21 +89,21 @@ async def generator(message: str, session_id: str, options: Any) -> AsyncIterato
     "service", [WithOptions(), KeywordOptions(), OtherName(), Anything()], ids=lambda s: type(s).__name__
 )
 def test_options_are_handed_over(service: Any) -> None:
-    assert resolve(service).stream("m", "s", {"k": 1}) == ("m", "s", {"k": 1})
+    assert resolve(service, "asyncio").stream("m", "s", {"k": 1}) == ("m", "s", {"k": 1})
 
 
 def test_a_service_need_not_take_options() -> None:
-    assert resolve(WithoutOptions()).stream("m", "s", {"k": 1}) == ("m", "s", None)
+    assert resolve(WithoutOptions(), "asyncio").stream("m", "s", {"k": 1}) == ("m", "s", None)
 
 
 def test_a_generator_function_is_a_service() -> None:
-    assert hasattr(resolve(generator).stream("m", "s", {}), "__anext__")
+    assert hasattr(resolve(generator, "asyncio").stream("m", "s", {}), "__anext__")
 
 
 @pytest.mark.parametrize("thing", [object(), 5, None, lambda: None, lambda message: None])
 def test_what_is_no_service_is_said(thing: Any) -> None:
     with pytest.raises(NotAService, match="stream_rag_pipeline"):
-        resolve(thing)
+        resolve(thing, "asyncio")
 
 
 def test_what_makes_a_service_is_called_and_what_is_one_is_not() -> None:

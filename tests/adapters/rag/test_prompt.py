@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from trialogue_adapters.rag.history import Turn
+from trialogue_adapters.history import Turn
 from trialogue_adapters.rag.index import Hit
 from trialogue_adapters.rag.prompt import build
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trialogue_adapters.rag.history import Turn
+from trialogue_adapters.history import Turn
 from trialogue_adapters.rag.index import Size
 from trialogue_adapters.rag.replies import direct
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from trialogue_adapters.rag.history import ANSWER_CHARS, QUESTION_CHARS, TURNS, History, Turn
+from trialogue_adapters.history import ANSWER_CHARS, QUESTION_CHARS, TURNS, History, Turn
 
 
 def test_a_turn_is_kept_with_its_ending() -> None:

@@ -2,7 +2,7 @@
 
 An interrupted answer stands up to where it was cut, with its ending; a retracted one leaves nothing. Bounded twice:
 turns per session, and sessions (the one that was silent longest is forgotten first). Not for several threads: the
-service's loop owns it.
+service's loop owns it. It stands below the bridges and the embedded RAG, because both remember, and imports nothing.
 """
 
 from __future__ import annotations
