@@ -98,9 +98,9 @@ def environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("TRIALOGUE_") and key != "PORT"}
 
 
-def command(listener: str, service: str, *flags: str) -> list[str]:
+def command(listener: str, service: str | None, *flags: str) -> list[str]:
     words = [sys.executable, "-m", "trialogue_adapters", "serve", "--port", "0", "--listener", listener]
-    return [*words, "--service", service, *flags]
+    return [*words, *(["--service", service] if service else []), *flags]
 
 
 def plain_command(*flags: str) -> list[str]:
@@ -113,13 +113,14 @@ def running(
     folder: Path,
     listener: str,
     flags: Sequence[str] = (),
-    service: str = "chat:service",
+    service: str | None = "chat:service",
     descriptors: int | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> Generator[Server]:
     """Start a server in `folder`, with the misbehaving service as `chat.py` there (and `planted.py` beside it).
 
     Args:
+        service: None for the embedded one.
         descriptors: the most that the process may have open, hard limit and soft.
         variables: more of its environment.
     """
@@ -133,7 +134,7 @@ def running(
         process = subprocess.Popen(
             [*limit, *words],
             cwd=folder,
-            env={**environment(), **({"TRIALOGUE_SERVICE": service} if plain else {}), **(variables or {})},
+            env={**environment(), **({"TRIALOGUE_SERVICE": service} if plain and service else {}), **(variables or {})},
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

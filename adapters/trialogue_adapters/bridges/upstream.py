@@ -12,8 +12,8 @@ import json
 import logging
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -77,7 +77,7 @@ class Reply:
     async def events(self) -> AsyncGenerator[StreamedEvent, None]:
         """Until the server ends the response; whether that was the answer's end is for the caller to know."""
         reader = EventReader()
-        async with aclosing(self._response.aiter_bytes()) as pieces:
+        async with _pieces_of(self._response) as pieces:
             async for piece in pieces:
                 for event in reader.feed(piece):
                     yield event
@@ -251,9 +251,24 @@ def _retry_after(header: str) -> str:
     return f"Try again as a new message in {max(1, round(seconds))} seconds."
 
 
+@asynccontextmanager
+async def _pieces_of(response: httpx2.Response) -> AsyncGenerator[AsyncIterator[bytes], None]:
+    """The body, as it comes. Left early, the generators that httpx2 has nested are unwound from within, by a cancelled
+    read: it closes only the outer ones itself, and Trio complains of those that the garbage collector finds.
+    """
+    pieces = response.aiter_bytes()
+    try:
+        yield pieces
+    finally:
+        with trio.CancelScope(shield=True) as scope, suppress(httpx2.HTTPError):
+            scope.cancel()
+            async for _ in pieces:
+                pass  # what had been read already
+
+
 async def _read(response: httpx2.Response, most: int) -> bytes:
     whole = b""
-    async with aclosing(response.aiter_bytes()) as pieces:
+    async with _pieces_of(response) as pieces:
         async for piece in pieces:
             whole += piece
             if len(whole) > most:
@@ -265,7 +280,7 @@ async def _excerpt(response: httpx2.Response) -> str:
     """What a refusal says: the beginning of it, if that comes soon."""
     said = b""
     with trio.move_on_after(EXCERPT_SECONDS), suppress(httpx2.HTTPError):
-        async with aclosing(response.aiter_bytes()) as pieces:
+        async with _pieces_of(response) as pieces:
             async for piece in pieces:
                 said += piece
                 if len(said) >= EXCERPT_BYTES:
