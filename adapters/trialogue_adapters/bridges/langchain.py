@@ -90,8 +90,8 @@ async def _read_events(events: AsyncGenerator[Any, None]) -> AsyncGenerator[Any,
                     yield {"event": "metadata", "data": {"sources": _sources(data.get("output") or ())}}
                 case "on_tool_start":
                     yield {"event": "tool", "data": {"name": event.get("name", "")}}
-                case "on_chain_end" if not event.get("parent_ids"):
-                    output = data.get("output")
+            if event["event"] in ("on_chain_end", "on_chat_model_end") and not event.get("parent_ids"):
+                output = data.get("output")
     if not spoken and (text := text_of(output)):
         yield text  # no model in it, or none that streams
     yield {"event": "done", "data": {"usage": usage} if usage else {}}

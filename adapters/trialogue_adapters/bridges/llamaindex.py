@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 from trialogue_adapters.bridges.pipeline import NotAService
 from trialogue_adapters.bridges.plain import fitted
 
-SESSIONS = 1_000
+SESSIONS = 200
+"""An engine's memory keeps a thread (llama-index-core 0.14: its SQLite connection), so they are not for free."""
 PREVIEW_CHARS = 200
 END = object()
 

@@ -46,8 +46,8 @@ def plain_service(function: Any) -> PlainService | BlockingService:
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
-    call = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
-    return inspect.isasyncgenfunction(call) or inspect.iscoroutinefunction(call)
+    called = (function, type(function).__call__)  # an object may be callable too
+    return any(inspect.isasyncgenfunction(call) or inspect.iscoroutinefunction(call) for call in called)
 
 
 class PlainService:
