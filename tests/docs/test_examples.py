@@ -65,6 +65,7 @@ PAGES = (
     GUIDE,
     *(DOCS / f"{name}.md" for name in ("design", "configuration", "auth", "faults", "deploy", "sse", "performance")),
     *(DOCS / f"{name}.md" for name in ("metrics", "observability")),
+    DOCS / "bridges.md",
     ONERAG,
 )
 LISTENERS = ("hypercorn", "trio-websocket")

@@ -80,14 +80,12 @@ async def _make(source: Any, call: Callable[[Any], Awaitable[Any]], runtime: Run
     """The service itself: what a factory makes, where it is going to run."""
     if not is_factory(source):
         return source
+    if runtime == "sync" and inspect.iscoroutinefunction(source):
+        raise NotAService(f"`{source.__name__}` is async: add --service-runtime asyncio (or trio)")
     try:
-        made = await call(source)
+        return await call(source)
     except RuntimeError as error:
         raise explained(error, runtime) from error
-    if inspect.iscoroutine(made):
-        made.close()
-        raise NotAService(f"`{source.__name__}` is async: add --service-runtime asyncio (or trio)")
-    return made
 
 
 async def _call(function: Callable[[], Any]) -> Any:

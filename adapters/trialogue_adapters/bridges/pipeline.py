@@ -64,9 +64,10 @@ def resolve(service: Any, runtime: str) -> Pipeline:
         stream = service
     if not callable(stream):
         raise NotAService(f"{type(service).__name__} has no method `{METHOD}(message, session_id, options)`")
+    fitted = _with_options(stream)
     _check_runtime(service, stream, runtime)
     ended = getattr(service, "ended", None)
-    return Pipeline(_with_options(stream), ended if callable(ended) else None)
+    return Pipeline(fitted, ended if callable(ended) else None)
 
 
 def _check_runtime(service: Any, stream: Any, runtime: str) -> None:
@@ -90,8 +91,9 @@ def _called(stream: Any) -> str:
 WRONG_LOOP = {
     "no running event loop": "asyncio",
     "must be called from async context": "trio",
+    "Task got bad yield: <class 'trio.": "trio",
 }
-"""What asyncio says outside its loop, and what Trio says."""
+"""What asyncio says outside its loop, what Trio says outside its run, and what asyncio says of an awaited Trio."""
 
 
 def explained(error: Exception, runtime: str) -> Exception:
