@@ -3,16 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
+CLIENT := adapters/trialogue_adapters/web/npm
 
-.PHONY: demo test slow lint bench format clean
+.PHONY: demo test slow lint bench format declarations clean
 
 demo: $(VENV)/.demo  ## the server with the page and the local model, in the foreground
 	$(BIN)/trialogue serve --port $(PORT)
 
-test: $(VENV)/.test  ## the tests, but for the slow ones: under five minutes on two cores
+test: $(VENV)/.test tests/js/node_modules/.installed  ## the tests, but for the slow ones: under five minutes on two cores
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-slow: $(VENV)/.test  ## the slow ones: every fault at every point, the real model, readers that never read, …
+slow: $(VENV)/.test tests/js/node_modules/.installed  ## the slow ones: every fault at every point, the real model, readers that never read, …
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/.lint  ## style, types, import contracts
@@ -28,8 +29,12 @@ format: $(VENV)/.lint
 bench: $(VENV)/.bench  ## the short benchmark: needs both cores to itself for about ten minutes
 	$(BIN)/python bench/run.py
 
+declarations: $(VENV)/.test tests/js/node_modules/.installed  ## the JavaScript client's .d.ts, from the models and its comments
+	$(BIN)/trialogue spec > $(VENV)/spec.json
+	node tests/js/declarations.mjs $(VENV)/spec.json $(CLIENT) $(CLIENT)
+
 clean:
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) dist build tests/js/node_modules
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -52,3 +57,8 @@ $(VENV)/.lint: pyproject.toml Makefile | $(BIN)/python
 $(VENV)/.bench: pyproject.toml Makefile | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[uvloop,bench]'
 	touch $@
+
+# What the tests of the JavaScript client run with. Without npm, or without a network, they are skipped and say so.
+tests/js/node_modules/.installed: tests/js/package.json
+	npm install --prefix tests/js --no-package-lock --no-audit --no-fund --ignore-scripts --silent && touch $@ || \
+	  echo "the npm packages could not be installed; the tests that need them will be skipped"

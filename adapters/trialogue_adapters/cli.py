@@ -1,4 +1,4 @@
-"""The command line: `trialogue serve`, `trialogue config`.
+"""The command line: `trialogue serve`, `trialogue config`, `trialogue spec`.
 
 A person reads what goes wrong here: one line that names the setting, and exit code 2; never a traceback for a typo.
 Exit code 1 is a crash of a server that had started: nothing that other settings would mend.
@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource, SettingsError
 
 from trialogue import __version__
+from trialogue_adapters import spec
 from trialogue_adapters.auth import Misconfigured
 from trialogue_adapters.bridges import NotAService
 from trialogue_adapters.deployment import make_app, make_hide, say_aside
@@ -43,6 +44,7 @@ trialogue {__version__}: a session engine for streaming chat
 usage:
   trialogue serve [flags]     listen, in the foreground (trialogue serve --help lists the flags)
   trialogue config [flags]    the settings that `serve` with these flags would have, as a file for its --config
+  trialogue spec              the wire as an AsyncAPI document, in JSON
   trialogue --version
 
 Settings come from flags, then TRIALOGUE_* variables, then {DEFAULT_CONFIG} (or --config, ${CONFIG_VARIABLE}), then
@@ -58,12 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _serve(read_settings(words[1:]))
         case ["config"]:
             _config(*_read(words[1:]))
+        case ["spec"]:
+            _say(spec.as_json().decode().rstrip())
         case ["--version" | "-V"]:
             _say(__version__)
         case [] | ["--help" | "-h" | "help"]:
             _say(USAGE)
         case [word, *_]:
-            _fail(f"no such command: {word} (serve, config)")
+            _fail(f"no such command: {word} (serve, config, spec)")
 
 
 def read_settings(flags: Sequence[str]) -> Settings:

@@ -15,7 +15,7 @@ import trio
 
 from trialogue import Connection, Disconnected, Hub, Limits, Policy, Tracer
 from trialogue.core.dialects import DialectName
-from trialogue_adapters import web
+from trialogue_adapters import spec, web
 from trialogue_adapters.auth import Gate
 from trialogue_adapters.bridges import Runtime, open_service
 from trialogue_adapters.metrics import PrometheusMeter
@@ -284,6 +284,8 @@ class App:
         match path:
             case "/chat-ws":
                 return error_answer(426, "this is a WebSocket endpoint")
+            case "/asyncapi.json":
+                return 200, spec.as_json(), ((b"content-type", spec.CONTENT_TYPE.encode()),)
             case "/" | "/bot" if self._page:
                 return self._asset("index.html")
             case _ if self._page and path.startswith("/static/"):
