@@ -8,10 +8,12 @@ on, it holds (at most one read); so nothing is lost when it goes on.
 
 from __future__ import annotations
 
+import queue
 import socket
 import struct
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import trio
@@ -155,6 +157,11 @@ class FaultProxy:
         wire = getattr(client, "wire", client)
         return self._links[wire.stream.socket.getsockname()[1]]
 
+    def cut(self) -> None:
+        """End every link as when a host dies."""
+        for link in self._links.values():
+            link.reset()
+
     async def serve(self, stream: trio.SocketStream) -> None:
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
         far = trio.socket.socket()
@@ -179,3 +186,24 @@ async def fault_proxy(server: Any) -> AsyncGenerator[FaultProxy]:
         nursery.start_soon(trio.serve_listeners, proxy.serve, listeners)
         yield proxy
         nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def cuttable(server: Any) -> Generator[tuple[int, Callable[[], None]]]:
+    """For tests that do not run on Trio: a port that leads to the server, and what cuts everybody who came that way."""
+    started: queue.SimpleQueue[tuple[trio.lowlevel.TrioToken, FaultProxy, trio.CancelScope]] = queue.SimpleQueue()
+
+    async def run() -> None:
+        async with fault_proxy(server) as proxy:
+            with trio.CancelScope() as scope:
+                started.put((trio.lowlevel.current_trio_token(), proxy, scope))
+                await trio.sleep_forever()
+
+    thread = threading.Thread(target=trio.run, args=(run,))
+    thread.start()
+    token, proxy, scope = started.get(timeout=10)
+    try:
+        yield proxy.port, lambda: token.run_sync_soon(proxy.cut)
+    finally:
+        token.run_sync_soon(scope.cancel)
+        thread.join(10)

@@ -1,7 +1,8 @@
-"""The page, as bytes.
+"""The page, as bytes; and the client library, which the page imports as its neighbour.
 
 Every file that may be served is read into one dictionary when this package is imported, so a request is a look-up by
-exact name: no path is ever built from what a client sent, and nothing outside `static/` can be reached.
+exact name: no path is ever built from what a client sent, and nothing outside these folders can be reached. The client
+has a folder of its own, for that is what `npm install` takes: the only copy there is, and no file of the page with it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-__all__ = ["CONTENT_SECURITY_POLICY", "ROOT", "read"]
+__all__ = ["CLIENT", "CONTENT_SECURITY_POLICY", "ROOT", "read"]
 
 ROOT: Final = Path(__file__).parent / "static"
+CLIENT: Final = Path(__file__).parent / "npm"
 
 # What the page needs and no more; it holds no inline script or style, so none is allowed.
 CONTENT_SECURITY_POLICY: Final = (
@@ -28,8 +30,9 @@ _CONTENT_TYPES: Final = {
 }
 
 _FILES: Final = {
-    path.relative_to(ROOT).as_posix(): (path.read_bytes(), _CONTENT_TYPES[path.suffix])
-    for path in sorted(ROOT.rglob("*"))
+    path.relative_to(folder).as_posix(): (path.read_bytes(), _CONTENT_TYPES[path.suffix])
+    for folder in (ROOT, CLIENT)
+    for path in sorted(folder.rglob("*"))
     if path.suffix in _CONTENT_TYPES
 }
 

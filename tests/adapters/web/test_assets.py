@@ -13,7 +13,7 @@ from trialogue_adapters import web
 
 STATIC = web.ROOT
 NAMES = sorted(path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*") if path.is_file())
-OWN_SCRIPTS = sorted(STATIC.glob("*.js"))
+OWN_SCRIPTS = [*sorted(STATIC.glob("*.js")), *web.CLIENT.glob("*.js")]
 
 
 def text(name: str) -> str:
@@ -28,7 +28,6 @@ def text(name: str) -> str:
         ("index.html", "text/html; charset=utf-8"),
         ("page.css", "text/css; charset=utf-8"),
         ("page.js", "text/javascript; charset=utf-8"),
-        ("trialogue.js", "text/javascript; charset=utf-8"),
         ("vendor/marked.esm.js", "text/javascript; charset=utf-8"),
         ("vendor/purify.min.js", "text/javascript; charset=utf-8"),
         ("vendor/marked.LICENSE.txt", "text/plain; charset=utf-8"),
@@ -37,6 +36,12 @@ def text(name: str) -> str:
 )
 def test_served(name: str, content_type: str) -> None:
     assert web.read(name) == ((STATIC / name).read_bytes(), content_type)
+
+
+def test_the_client_is_served_beside_the_page_and_the_rest_of_its_package_is_not() -> None:
+    served = {path.name for path in web.CLIENT.iterdir() if web.read(path.name)}
+    assert served == {"trialogue.js"}
+    assert web.read("trialogue.js") == ((web.CLIENT / "trialogue.js").read_bytes(), "text/javascript; charset=utf-8")
 
 
 def test_everything_but_the_notes_is_served() -> None:
