@@ -1,4 +1,4 @@
-"""The command line: `trialogue serve`, `trialogue config`, `trialogue spec`.
+"""The command line: `trialogue serve`, `trialogue config`, `trialogue spec`, `trialogue conformance`.
 
 A person reads what goes wrong here: one line that names the setting, and exit code 2; never a traceback for a typo.
 Exit code 1 is a crash of a server that had started: nothing that other settings would mend.
@@ -23,6 +23,7 @@ from trialogue import __version__
 from trialogue_adapters import spec
 from trialogue_adapters.auth import Misconfigured
 from trialogue_adapters.bridges import NotAService
+from trialogue_adapters.conformance.command import main as conformance
 from trialogue_adapters.deployment import make_app, make_hide, say_aside
 from trialogue_adapters.effective import effective
 from trialogue_adapters.observability.errors import name_of
@@ -45,6 +46,7 @@ usage:
   trialogue serve [flags]     listen, in the foreground (trialogue serve --help lists the flags)
   trialogue config [flags]    the settings that `serve` with these flags would have, as a file for its --config
   trialogue spec              the wire as an AsyncAPI document, in JSON
+  trialogue conformance URL   does the server there speak this protocol? (trialogue conformance --help tells more)
   trialogue --version
 
 Settings come from flags, then TRIALOGUE_* variables, then {DEFAULT_CONFIG} (or --config, ${CONFIG_VARIABLE}), then
@@ -62,12 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _config(*_read(words[1:]))
         case ["spec"]:
             _say(spec.as_json().decode().rstrip())
+        case ["conformance"]:
+            sys.exit(conformance(words[1:]))
         case ["--version" | "-V"]:
             _say(__version__)
         case [] | ["--help" | "-h" | "help"]:
             _say(USAGE)
         case [word, *_]:
-            _fail(f"no such command: {word} (serve, config, spec)")
+            _fail(f"no such command: {word} (serve, config, spec, conformance)")
 
 
 def read_settings(flags: Sequence[str]) -> Settings:

@@ -119,8 +119,6 @@ class StreamError(_Entry, StreamErrorEvent):
         }
     )
 
-    solutions: list[str] = Field(min_length=1)
-
 
 # ── What trialogue.v1 adds: entries ──────────────────────────────────────────────────────────────────────────────
 

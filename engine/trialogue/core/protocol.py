@@ -155,7 +155,7 @@ class StreamErrorEvent(BaseModel):
     message_id: str
     error_code: str
     message: str
-    solutions: list[str]
+    solutions: Annotated[list[str], Field(min_length=1)]
     retry_after_ms: int | None = None
 
 

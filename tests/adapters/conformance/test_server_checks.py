@@ -1,0 +1,261 @@
+"""The checks of servers: both of our listeners hold them; each way to be wrong is found by the check that is for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.sabotage import Frame, Sabotage, sabotaged
+from support.server import LISTENERS, Server, running
+from trialogue_adapters.conformance.command import CHECKS, check_server, main
+from trialogue_adapters.conformance.link import Target
+from trialogue_adapters.conformance.report import Finding
+
+SERVICE = "trialogue_adapters.conformance.service:stream"
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("good"), "hypercorn", service=SERVICE) as server:
+        yield server
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    words = (sys.executable, "-m", "trialogue_adapters", "conformance", *words)
+    return subprocess.run(words, capture_output=True, text=True, timeout=40, check=False)
+
+
+@pytest.mark.parametrize("listener", LISTENERS)
+def test_our_listeners_hold_every_check(listener: str, tmp_path: Path) -> None:
+    with running(tmp_path, listener, service=SERVICE) as server:
+        done = command(server.address, "--json")
+    report = json.loads(done.stdout)
+    assert [check for check in report["checks"] if check["failure"]] == []
+    assert (done.returncode, report["held"], report["failed"]) == (0, len(CHECKS), 0)
+
+
+# ── Servers that are wrong ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class LosesAToken(Sabotage):
+    def down(self, frame: Frame) -> list[Frame]:
+        return [] if frame.get("index") == 3 else [frame]
+
+
+class RepeatsAToken(Sabotage):
+    def down(self, frame: Frame) -> list[Frame]:
+        return [frame, frame] if frame.get("index") == 3 else [frame]
+
+
+class EndsTwice(Sabotage):
+    def down(self, frame: Frame) -> list[Frame]:
+        return [frame, frame] if frame["type"] == "stream_end" else [frame]
+
+
+class Miscounts(Sabotage):
+    def down(self, frame: Frame) -> list[Frame]:
+        return [{**frame, "total_tokens": 7} if "total_tokens" in frame else frame]
+
+
+class HidesItsSources(Sabotage):
+    def down(self, frame: Frame) -> list[Frame]:
+        return [] if frame["type"] == "stream_sources" else [frame]
+
+
+class SortsItsKeys(Sabotage):
+    def write(self, frame: Frame) -> str:
+        return json.dumps(dict(sorted(frame.items())), separators=(",", ":"))
+
+
+class IsNotCompact(Sabotage):
+    def write(self, frame: Frame) -> str:
+        return json.dumps(frame)
+
+
+class Chats(Sabotage):
+    def down(self, frame: Frame) -> list[Frame]:
+        return [{"type": "presence", "connections": 1}, frame]
+
+
+class IsDeafToCancels(Sabotage):
+    def up(self, frame: Frame) -> list[Frame]:
+        return [] if frame.get("type") == "cancel" else [frame]
+
+
+class LetsATokenThrough(Sabotage):
+    """Of a turn that has ended."""
+
+    def down(self, frame: Frame) -> list[Frame]:
+        late = {"type": "stream_token", "message_id": frame.get("message_id"), "token": "late", "index": 99}
+        return [frame, late] if frame["type"] == "stream_end" else [frame]
+
+
+class OnlyInterrupts(Sabotage):
+    def up(self, frame: Frame) -> list[Frame]:
+        return [{**frame, "on_busy": "interrupt"} if "content" in frame else frame]
+
+
+class NeverInterrupts(Sabotage):
+    def up(self, frame: Frame) -> list[Frame]:
+        return [{**frame, "on_busy": "enqueue"} if "content" in frame else frame]
+
+
+class ForgetsPositions(Sabotage):
+    def query(self, query: str) -> str:
+        return "&".join(field for field in query.split("&") if not field.startswith("after="))
+
+
+class CountsFromNought(Sabotage):
+    """Its offsets all are the same."""
+
+    def down(self, frame: Frame) -> list[Frame]:
+        return [{**frame, "offset": 1} if "offset" in frame else frame]
+
+
+class IgnoresAcks(Sabotage):
+    def up(self, frame: Frame) -> list[Frame]:
+        return [] if frame.get("type") == "ack" else [frame]
+
+
+class AnswersPingsLate(Sabotage):
+    """As a server that does not read while it streams."""
+
+    def __init__(self) -> None:
+        self._pings: list[Frame] = []
+
+    def down(self, frame: Frame) -> list[Frame]:
+        if frame["type"] == "pong":
+            self._pings.append(frame)
+            return []
+        return [frame, *self._pings] if frame["type"] == "stream_end" else [frame]
+
+
+class SpeaksEnglishOnly(Sabotage):
+    def query(self, query: str) -> str:
+        return query.replace("lang=ko", "lang=en")
+
+
+class AnswersCancelsEarly(Sabotage):
+    def __init__(self) -> None:
+        self._end: list[Frame] = []
+
+    def down(self, frame: Frame) -> list[Frame]:
+        if frame["type"] == "stream_end":
+            self._end = [frame]
+            return []
+        held, self._end = self._end, []
+        return [frame, *held]
+
+
+class IgnoresFarewells(Sabotage):
+    farewell = False
+
+
+class ClosesAsItLikes(Sabotage):
+    code = 1011
+
+
+class TellsWrongReceipts(Sabotage):
+    def down(self, frame: Frame) -> list[Frame]:
+        return [{**frame, "sent": 0} if frame["type"] == "stream_receipt" else frame]
+
+
+class ForgetsTheQuestion(Sabotage):
+    def down(self, frame: Frame) -> list[Frame]:
+        return [] if frame["type"] == "user_message" else [frame]
+
+
+class NamesNoSolution(Sabotage):
+    def down(self, frame: Frame) -> list[Frame]:
+        return [{**frame, "solutions": []} if "solutions" in frame else frame]
+
+
+class LetsEverybodyIn(Sabotage):
+    def query(self, query: str) -> str:
+        return "session_id=ok"
+
+
+WRONG: dict[type[Sabotage], tuple[str, ...]] = {
+    LosesAToken: ("five-events",),
+    RepeatsAToken: ("five-events",),
+    EndsTwice: ("nothing-unasked",),
+    Miscounts: ("five-events", "a-failing-pipeline"),
+    HidesItsSources: ("five-events", "an-empty-answer"),
+    SortsItsKeys: ("five-events",),
+    IsNotCompact: ("five-events", "session-ready"),
+    Chats: ("nothing-unasked",),
+    IsDeafToCancels: ("cancel", "cancel-all"),
+    LetsATokenThrough: ("cancel",),
+    OnlyInterrupts: ("enqueue", "reject", "rollback"),
+    NeverInterrupts: ("interrupt",),
+    ForgetsPositions: ("resume", "replay", "a-gap"),
+    CountsFromNought: ("a-turn-s-life",),
+    IgnoresAcks: ("acks",),
+    AnswersPingsLate: ("a-pong-in-mid-answer",),
+    SpeaksEnglishOnly: ("two-languages",),
+    AnswersCancelsEarly: ("cancel-results",),
+    IgnoresFarewells: ("leaving",),
+    ClosesAsItLikes: ("a-binary-frame", "a-frame-that-is-too-big"),
+    TellsWrongReceipts: ("a-turn-s-life",),
+    ForgetsTheQuestion: ("attach", "a-turn-s-life"),
+    NamesNoSolution: ("invalid-frames",),
+    LetsEverybodyIn: ("handshakes",),
+}
+
+
+async def findings_for(server: Server, sabotage: type[Sabotage], names: tuple[str, ...]) -> list[Finding]:
+    async with sabotaged(server.port, sabotage) as port:
+        target = Target.at(f"ws://127.0.0.1:{port}", 1.5)
+        return await check_server(target, [check for check in CHECKS if check.name in names])
+
+
+async def test_the_proxy_itself_does_no_harm(good: Server) -> None:
+    named = tuple({name for names in WRONG.values() for name in names})
+    assert [finding for finding in await findings_for(good, Sabotage, named) if finding.failure] == []
+
+
+@pytest.mark.parametrize(("sabotage", "finders"), WRONG.items(), ids=lambda item: getattr(item, "__name__", ""))
+async def test_a_wrong_server_is_found(good: Server, sabotage: type[Sabotage], finders: tuple[str, ...]) -> None:
+    found = await findings_for(good, sabotage, finders)
+    assert len(found) == len(finders)
+    assert [finding.name for finding in found if finding.failure is None] == []
+
+
+# ── The command ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nobody_there_is_a_failure_of_each_check() -> None:
+    done = command("ws://127.0.0.1:9", "--only", "cancel", "--only", "replay")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[1] == "1..2"
+    assert done.stdout.count("\nnot ok ") == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("ftp://host",),
+        ("ws://host?x=1",),
+        ("ws://host", "--serve"),
+        ("ws://host", "--only", "nothing"),
+        ("--port",),
+    ],
+)
+def test_what_cannot_be_meant_is_said(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(words)
+    assert leaving.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_the_list_names_every_check(capsys: Any) -> None:
+    assert main(["--list"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in listed][: len(CHECKS)] == [check.name for check in CHECKS]
