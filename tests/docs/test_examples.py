@@ -57,15 +57,25 @@ from trialogue.core.protocol import (
     StreamTokenEvent,
     parse,
 )
+from trialogue_adapters import web
 
 ONERAG = DOCS / "onerag.md"
 GUIDE, KOREAN = DOCS / "websocket-api-guide.md", DOCS / "ko" / "websocket-api-guide.md"
 PAGES = (
     *(DOCS.parent / name for name in ("README.md", "SECURITY.md")),
     GUIDE,
-    *(DOCS / f"{name}.md" for name in ("design", "configuration", "auth", "faults", "deploy", "sse", "performance")),
-    *(DOCS / f"{name}.md" for name in ("metrics", "observability")),
+    DOCS / "design.md",
+    DOCS / "configuration.md",
+    DOCS / "auth.md",
+    DOCS / "faults.md",
+    DOCS / "deploy.md",
+    DOCS / "sse.md",
+    DOCS / "performance.md",
+    DOCS / "metrics.md",
+    DOCS / "observability.md",
     DOCS / "bridges.md",
+    DOCS / "clients-javascript.md",
+    DOCS / "conformance.md",
     ONERAG,
 )
 LISTENERS = ("hypercorn", "trio-websocket")
@@ -106,6 +116,9 @@ def is_output(number: int) -> bool:
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all the files that the pages tell the reader to save."""
     folder = tmp_path_factory.mktemp("workshop")
+    modules = folder / "node_modules"
+    modules.mkdir()
+    (modules / "trialogue").symlink_to(web.CLIENT)  # as `npm install` of a folder does
     for block in BLOCKS:
         if "service" in block.directives:
             (folder / f"{block.directives['service'].partition(':')[0]}.py").write_text(block.text, encoding="utf-8")
