@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from support.memory import Attentive, Scripted, bench, settle
+from support.memory import Attentive, Bench, Scripted, bench, settle
 from trialogue import Connection, Ending, Handshake, Hub, Limits, dialect_for
 from trialogue.core.machine import Cancel
 from trialogue.generation import Generation
@@ -393,6 +393,28 @@ async def test_a_bug_while_settling_crashes_the_session_and_frees_its_slot(monke
         await it.ask(client, "b")
         assert client.types("b")[-1] == "stream_status"
         assert list(it.service.turns) == ["a", "b"]
+
+
+async def test_tokens_are_counted_once_per_turn_when_it_is_settled(autojump_clock: MockClock) -> None:
+    """And from the cancel to the end, and to the upstream's end, and what came too late."""
+    meter, service = Recorder(), Scripted(closes_after=0.1)
+    async with Hub(service, Limits(), meter).open() as hub, trio.open_nursery() as nursery:
+        it = Bench(hub, service, nursery)
+        client = await it.connect()
+        await it.ask(client, "m")
+        service.emit("m", "one", "two")
+        client.say(type="cancel")
+        await settle()
+        assert meter.count("ended") == meter.count("stopped") == 1
+        assert not meter.count("settled")
+        service.emit("m", "too late")
+        await trio.sleep(1)
+        facts = dict(meter.facts)
+        assert (facts["settled"], facts["wasted"]) == ((2, 2), (1,))
+        assert facts["upstream_closed"] == (pytest.approx(0.1),)
+        assert facts["stopped"] == (pytest.approx(0.0),)
+        assert meter.count("settled") == meter.count("attached") == 1
+        nursery.cancel_scope.cancel()
 
 
 async def test_facts_add_up() -> None:

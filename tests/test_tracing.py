@@ -148,3 +148,14 @@ async def test_after_crashes_every_turn_has_an_ending_and_is_settled() -> None:
         assert ("", "s") not in it.hub.sessions
         assert "failed WS-007" in tracer.told["next"]
         assert tracer.told["next"][-1] == "0 of 0, closed"
+
+
+async def test_a_turn_that_a_crash_finds_waiting_is_ended_before_it_is_settled() -> None:
+    async with traced(Curious(), max_generations=1) as (it, tracer):
+        client, other = await it.connect(), await it.connect("t")
+        await it.ask(client, "running")
+        other.say(message_id="waiting", content="x", session_id="t")
+        await settle()
+        it.hub.sessions["", "t"].tell(Crash(RuntimeError("planted")))
+        await settle()
+        assert tracer.told["waiting"][:4] == ["waiting", "stopping", "failed WS-007", "0 of 0, closed"]

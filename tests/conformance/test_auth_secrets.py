@@ -152,7 +152,7 @@ def said(folder: Path, verb: str, *flags: str, **variables: str) -> subprocess.C
 
 def test_config_masks_the_secret(tmp_path: Path) -> None:
     done = said(tmp_path, "config", TRIALOGUE_WS_TOKEN_SECRET=SECRET)
-    assert "ws-token-secret = **********\n" in done.stdout
+    assert '# ws_token_secret = "**********"' in done.stdout
     assert SECRET not in done.stdout + done.stderr
 
 

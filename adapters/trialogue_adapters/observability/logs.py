@@ -30,7 +30,7 @@ def configure_logging(log_format: LogFormat, errors: LogErrors, hide: Hide) -> N
     console = sys.stderr.isatty() if log_format == "auto" else log_format == "console"
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(console, errors, hide))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     sys.unraisablehook = lambda homeless: _tell_of("an exception had nowhere to go", homeless.exc_value)
     threading.excepthook = lambda died: _tell_of("a thread died", died.exc_value)
 
