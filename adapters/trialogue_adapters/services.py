@@ -110,7 +110,7 @@ def _event_stream(name: str, tell: Callable[[str], None]) -> Callable[[], Any]:
             service = SseService(url)
         except ValueError as error:
             raise CannotLoad(f"--service {name!r}: {error}") from None
-        tell(f"answers come from {url}")
+        tell(f"answers come from {service!r}")
         return service
 
     return make

@@ -200,10 +200,15 @@ class _AsyncioStream(ForeignStream):
         """Whatever the service raises is this turn's: a SystemExit that left its task would end the loop."""
         try:
             await self._iterate()
+        except RuntimeError as error:
+            told = explained(error, "asyncio")
+            if told is error:
+                raise
+            raise told from error
         except (Exception, asyncio.CancelledError):
             raise
         except BaseException as error:
-            raise explained(_as_exception(error), "asyncio") from error
+            raise _as_exception(error) from error
 
     async def _iterate(self) -> None:
         stream: Any = self._open()

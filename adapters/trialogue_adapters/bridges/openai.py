@@ -18,7 +18,7 @@ import trio
 from trialogue import TurnReceipt
 from trialogue_adapters.bridges.completions import TOO_LONG, Completion, overlong
 from trialogue_adapters.bridges.event_stream import StreamedEvent
-from trialogue_adapters.bridges.upstream import TurnFailed, Upstream, broke_off, checked_url
+from trialogue_adapters.bridges.upstream import TurnFailed, Upstream, broke_off, checked_url, shown_url
 from trialogue_adapters.history import History, Turn
 
 PATH = "/chat/completions"
@@ -115,11 +115,11 @@ class OpenAIService:
         self._is_llama_cpp = False
 
     def __repr__(self) -> str:
-        return f"<OpenAIService {self._model} at {self._base}>"
+        return f"<OpenAIService {self._model} at {shown_url(self._base)}>"
 
     async def probe(self) -> str:
         """Ask the server what models it has; one line for the operator, also when it cannot be reached (yet)."""
-        where = f"{self._model} at {self._base}"
+        where = f"{self._model} at {shown_url(self._base)}"
         try:
             listed = await self._upstream.get(f"{self._base}/models", PROBE_SECONDS)
             models = [entry["id"] for entry in listed["data"]]

@@ -85,7 +85,10 @@ async def _make(source: Any, call: Callable[[Any], Awaitable[Any]], runtime: Run
     try:
         return await call(source)
     except RuntimeError as error:
-        raise explained(error, runtime) from error
+        told = explained(error, runtime)
+        if told is error:
+            raise
+        raise told from error
 
 
 async def _call(function: Callable[[], Any]) -> Any:

@@ -91,17 +91,17 @@ def _called(stream: Any) -> str:
 WRONG_LOOP = {
     "no running event loop": "asyncio",
     "must be called from async context": "trio",
-    "Task got bad yield: <class 'trio.": "trio",
+    "Task got bad yield: <class 'trio": "trio",
 }
 """What asyncio says outside its loop, what Trio says outside its run, and what asyncio says of an awaited Trio."""
 
 
 def explained(error: Exception, runtime: str) -> Exception:
     """The error, or, if it says that the service is on the wrong runtime, one that names the right one."""
-    needed = next((loop for words, loop in WRONG_LOOP.items() if words in str(error)), None)
+    words, needed = next(((words, loop) for words, loop in WRONG_LOOP.items() if words in str(error)), ("", None))
     if not isinstance(error, RuntimeError) or needed in (None, runtime):
         return error
-    return NotAService(f"on {runtime} it raises {str(error)!r}: add --service-runtime {needed}")
+    return NotAService(f"on {runtime} it raises {words!r}: add --service-runtime {needed}")
 
 
 def check_stream(stream: Any, attribute: str) -> None:

@@ -48,7 +48,7 @@ class SseService:
         self._is_trialogue = False
 
     def __repr__(self) -> str:
-        return f"<SseService {self._upstream.url}>"
+        return f"<SseService {self._upstream.shown}>"
 
     async def aclose(self) -> None:
         await self._upstream.aclose()

@@ -57,7 +57,10 @@ class TrioService:
         try:
             await _pump(stream, emit)
         except RuntimeError as error:
-            raise explained(error, "trio") from error
+            told = explained(error, "trio")
+            if told is error:
+                raise
+            raise told from error
         finally:
             if hasattr(stream, "aclose"):
                 with trio.CancelScope(shield=True):  # its own clean-up is the upstream's; the engine has the deadline

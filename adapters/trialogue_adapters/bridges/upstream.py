@@ -1,7 +1,8 @@
 """An HTTP server that answers a POST with an event stream, and every way in which it can fail, as a turn's failure.
 
-Two listeners hear of a failure. The client is told what kind it is, and what helps; the log also gets the address and
-what the server said, which may hold names, limits and halves of keys and so is never for clients. A stream that stops
+Two listeners hear of a failure. The client is told what kind it is, and what helps; the log also gets the address. What
+the server said may quote users, names and halves of keys: it is never for clients, and stands in the log as the text of
+an exception, which is shown to those who want that (`--log-errors full`). A stream that stops
 before its end has failed, whatever came of it. Leaving a request in any way closes its connection, so that the server
 can free what it had taken. Nothing is asked twice: who would want that has to ask again, with a new message.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
@@ -102,6 +104,7 @@ class Upstream:
         self, url: str, *, name: str, key_hint: str, key: str | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
         self.url = checked_url(url)
+        self.shown = shown_url(self.url)
         self.name = name
         self._key = key
         self._key_hint = key_hint
@@ -116,7 +119,7 @@ class Upstream:
         )
 
     def __repr__(self) -> str:
-        return f"<Upstream {self.url}>"
+        return f"<Upstream {self.shown}>"
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -156,11 +159,12 @@ class Upstream:
         try:
             yield
         except TurnFailed as failure:
-            logger.warning("%s: %s%s", self.url, failure.message, f": {failure.detail}" if failure.detail else "")
+            said = ValueError(failure.detail) if failure.detail else None
+            logger.warning("%s: %s", self.shown, failure.message, exc_info=said)
             raise
         except (httpx2.HTTPError, TooLong, ValueError) as error:
             translated = self._failure(error)
-            logger.warning("%s: %s: %r", self.url, translated.message, error)
+            logger.warning("%s: %s", self.shown, translated.message, exc_info=error)
             raise translated from error
 
     def _failure(self, error: Exception) -> TurnFailed:
@@ -218,6 +222,11 @@ def checked_url(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.host:
         raise ValueError(f"{url!r} is no address of an HTTP server, such as http://127.0.0.1:8080/v1")
     return url.rstrip("/")
+
+
+def shown_url(url: str) -> str:
+    """The address for people: without a name and password in it."""
+    return re.sub(r"(?<=://)[^/?#]*@", "", url)
 
 
 def _why(error: BaseException) -> str:

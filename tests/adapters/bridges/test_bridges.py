@@ -416,3 +416,49 @@ async def test_a_loop_that_was_told_to_exit_is_noticed() -> None:
             await bridged.watch()
         bridged.release()
         nursery.cancel_scope.cancel()
+
+
+WRONG_LOOP: list[tuple[Runtime, Runtime]] = [("asyncio", "trio"), ("trio", "asyncio"), ("sync", "asyncio")]
+
+
+@pytest.mark.parametrize(("runtime", "needed"), WRONG_LOOP)
+async def test_a_service_that_wants_another_loop_in_mid_answer_fails_with_its_remedy(
+    runtime: Runtime, needed: Runtime
+) -> None:
+    async def wants(message: str, session_id: str) -> Any:
+        yield "x"
+        await (trio.sleep(0) if needed == "trio" else asyncio.sleep(0.01))
+
+    def blocks(message: str, session_id: str) -> Any:
+        yield "x"
+        asyncio.get_running_loop()
+
+    sink = Sinkhole()
+    async with open_service(blocks if runtime == "sync" else wants, runtime) as bridged:
+        with pytest.raises(NotAService, match=f"add --service-runtime {needed}"):
+            await bridged.service.run(TURN, "s", sink)
+    assert sink.events == ["x"]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+async def test_a_service_that_returns_no_generator_fails_with_its_remedy(runtime: Runtime) -> None:
+    async def text(message: str, session_id: str) -> int:
+        return 5
+
+    def number(message: str, session_id: str) -> int:
+        return 5
+
+    async with open_service(number if runtime == "sync" else text, runtime) as bridged:
+        with pytest.raises(NotAService, match="returned int, not a generator"):
+            await bridged.service.run(TURN, "s", Sinkhole())
+
+
+async def test_what_a_service_says_it_runs_on_is_believed() -> None:
+    class Says(HearingAsyncio):
+        runtime = "trio"
+
+    async with open_service(Says(), "trio"):
+        pass
+    with pytest.raises(NotAService, match="Says runs on trio: add --service-runtime trio"):
+        async with open_service(Says()):
+            pytest.fail("it opened")

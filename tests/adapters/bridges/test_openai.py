@@ -282,6 +282,10 @@ async def test_the_operator_is_told_at_the_start_what_will_not_work(way: str, mo
     assert ("warning" in line) is bool(warning)
 
 
+def test_a_password_in_an_address_is_not_shown() -> None:
+    assert repr(OpenAIService("http://me:secret@x/v1", "m")) == "<OpenAIService m at http://x/v1>"
+
+
 @pytest.mark.parametrize("url", ["", "nonsense", "ftp://x/v1", "http://", "http://x:port/", "127.0.0.1:8080/v1"])
 def test_what_is_no_address_is_said(url: str) -> None:
     with pytest.raises(ValueError, match="is no address"):
