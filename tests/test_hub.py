@@ -75,6 +75,18 @@ async def test_without_a_running_hub_nobody_attaches() -> None:
     assert repr(hub) == "<Hub closed, 0 sessions, 0 connections>"
 
 
+def test_a_hub_that_is_opened_again_counts_by_its_new_clock() -> None:
+    """Each run of Trio has a clock of its own, and a budget of the last one's may lie in the future of this one's."""
+    hub = Hub(limits=Limits(handshakes_per_second=1))
+
+    async def knock() -> list[bool]:
+        async with hub.open():
+            return [hub.admission.knock("a") for _ in range(2)]
+
+    assert trio.run(knock) == [True, False]
+    assert trio.run(knock, clock=MockClock()) == [True, False]
+
+
 async def test_a_crash_ends_the_running_turn_and_the_queue_goes_on() -> None:
     async with bench() as it:
         client, other = await it.connect(), await it.connect("t")

@@ -85,6 +85,13 @@ def _python(name: str, title: str, *command: str, **rest: str | bytes) -> Peer:
 _UVICORN = ("uvicorn", "--port", "{port}", "--log-level", "warning", "--no-access-log")
 _HYPERCORN = ("hypercorn", "-k", "trio", "-b", "127.0.0.1:{port}", "--log-level", "WARNING")
 
+
+def _mounted(name: str, where: str, server: tuple[str, ...], app: str) -> Peer:
+    """Ours in a FastAPI application on a server that is not ours, with the asyncio service."""
+    title, command = f"Trialogue mounted, {where}", (*server, f"bench.peers.mounted_app:{app}")
+    return _python(f"mounted-{name}", title, *command, needs="fastapi uvicorn websockets")
+
+
 PEERS = {
     peer.name: peer
     for peer in (
@@ -95,6 +102,9 @@ PEERS = {
         _ours("hypercorn", "trio"),
         _ours("trio-websocket", "asyncio"),
         _ours("trio-websocket", "trio"),
+        _mounted("uvicorn", "uvicorn", _UVICORN, "app"),
+        _mounted("hypercorn", "hypercorn, hardened", _HYPERCORN, "hardened()"),
+        _mounted("hypercorn-stock", "stock hypercorn", _HYPERCORN, "app"),
         _python(
             "fastapi-trio",
             "FastAPI on hypercorn's Trio worker",

@@ -98,6 +98,7 @@ class Hub:
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Self, None]:
         """Supervise for the length of the block. At its end all is cancelled: `drain` before, to be kind."""
+        self.admission = Admission(self.limits, trio.current_time)  # another run of Trio has another clock
         async with trio.open_nursery() as nursery:
             alarms = Alarms()
             nursery.start_soon(alarms.run)

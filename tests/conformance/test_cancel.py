@@ -7,9 +7,14 @@ import time
 import pytest
 
 from support.raw_client import kinds, of, open_client, tokens
-from support.server import Server
+from support.server import EVERYWHERE, Server
 
 STOP_GRACE = 0.25
+
+
+@pytest.fixture(scope="module", params=EVERYWHERE)
+def listener(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from support.raw_client import fresh, kinds, open_client, tokens
-from support.server import Server
+from support.server import EVERYWHERE, Server
 from support.services import SOURCE
 
 KEYS = {
@@ -20,6 +20,11 @@ KEYS = {
     "stream_end": ["type", "message_id", "total_tokens", "processing_time_ms", "finish_reason"],
     "stream_error": ["type", "message_id", "error_code", "message", "solutions"],
 }
+
+
+@pytest.fixture(scope="module", params=EVERYWHERE)
+def listener(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 async def test_a_turn_is_start_sources_tokens_end_in_this_order(server: Server) -> None:

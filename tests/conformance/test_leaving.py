@@ -7,13 +7,18 @@ import time
 import pytest
 
 from support.raw_client import Client, open_client, tokens
-from support.server import Server
+from support.server import EVERYWHERE, Server
 
 STOP_GRACE = 0.25
 LINGER = 0.8
 FLAGS = ("--linger", str(LINGER), "--stop-grace", str(STOP_GRACE))
 
 DROPS = [1001, 1011, 3000, 4001, "fin", "reset"]
+
+
+@pytest.fixture(scope="module", params=EVERYWHERE)
+def listener(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 async def leave(client: Client, how: int | str | None) -> None:

@@ -7,9 +7,14 @@ from itertools import pairwise
 import pytest
 
 from support.raw_client import Client, fresh, kinds, of, open_client, tokens
-from support.server import Server
+from support.server import EVERYWHERE, Server
 
 FLAGS = ("--queue-size", "2")
+
+
+@pytest.fixture(scope="module", params=EVERYWHERE)
+def listener(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 async def busy(client: Client) -> str:

@@ -8,13 +8,18 @@ from typing import Any
 import pytest
 
 from support.raw_client import fresh, kinds, of, open_client, tokens
-from support.server import Server
+from support.server import EVERYWHERE, Server
 from support.services import SOURCE
 
 FLAGS = ("--queue-size", "5", "--heartbeat", "7")
 
 READY = ["type", "session_id", "position", "resumed", "running", "queued", "connections", "limits", "heartbeat_s"]
 ENTRIES = {"user_message", "stream_start", "stream_sources", "stream_token", "stream_end", "stream_receipt"}
+
+
+@pytest.fixture(scope="module", params=EVERYWHERE)
+def listener(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 def split(position: str) -> tuple[int, int]:

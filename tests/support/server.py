@@ -25,8 +25,19 @@ from support import services
 LISTENERS = ("hypercorn", "trio-websocket")
 PLAIN = "plain hypercorn"
 """The `hypercorn` command itself, running our application: it hardens itself when it starts."""
+MOUNTED = "mounted, uvicorn"
+"""A FastAPI application on uvicorn that mounts ours, with Trio as a guest of its loop."""
+MOUNTED_ON_TRIO = "mounted, hypercorn"
+"""The same application on hypercorn's Trio worker."""
+HOSTED = {
+    MOUNTED: ("uvicorn", "--port", "0"),
+    MOUNTED_ON_TRIO: ("hypercorn", "-k", "trio", "--bind", "127.0.0.1:0"),
+}
+EVERYWHERE = (*LISTENERS, MOUNTED)
+"""Where what matters most to a client is checked: on a server that is not ours, too."""
 SERVICES = Path(services.__file__)
 PLANTED = SERVICES.with_name("planted.py")
+HOST = SERVICES.with_name("mounted.py")
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 
@@ -108,6 +119,16 @@ def plain_command(*flags: str) -> list[str]:
     return [*words, "trialogue_adapters.servers.asgi:app"]
 
 
+def host_command(listener: str, *flags: str) -> list[str]:
+    return [sys.executable, "-m", *HOSTED[listener], *flags, "mounted:app"]
+
+
+def as_variables(flags: Sequence[str]) -> dict[str, str]:
+    """The flags of `trialogue serve` as what a host has instead of them."""
+    pairs = zip(flags[::2], flags[1::2], strict=True)
+    return {f"TRIALOGUE_{flag.removeprefix('--').replace('-', '_').upper()}": value for flag, value in pairs}
+
+
 @contextmanager
 def running(
     folder: Path,
@@ -127,20 +148,26 @@ def running(
     if not (folder / "chat.py").exists():
         shutil.copy(SERVICES, folder / "chat.py")
         shutil.copy(PLANTED, folder)
-    plain = listener == PLAIN
-    words = plain_command(*flags) if plain else command(listener, service, *flags)
+        shutil.copy(HOST, folder)
+    foreign = listener == PLAIN or listener in HOSTED
+    words = command(listener, service, *flags)
+    variables = {**({"TRIALOGUE_SERVICE": service} if foreign and service else {}), **(variables or {})}
+    if listener == PLAIN:
+        words = plain_command(*flags)
+    elif listener in HOSTED:
+        words, variables = host_command(listener), {**variables, **as_variables(flags)}
     limit = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(descriptors)] if descriptors else []
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
             [*limit, *words],
             cwd=folder,
-            env={**environment(), **({"TRIALOGUE_SERVICE": service} if plain and service else {}), **(variables or {})},
+            env={**environment(), **variables},
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
         )
     try:
-        address = _logged_address(process, folder) if plain else _address(process, folder)
+        address = _logged_address(process, folder) if foreign else _address(process, folder)
         yield Server(process, folder, listener, address)
     finally:
         _end(process)
@@ -158,7 +185,7 @@ def _address(process: subprocess.Popen[str], folder: Path) -> str:
 def _logged_address(process: subprocess.Popen[str], folder: Path) -> str:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        found = re.search(r"Running on (https?://\S+)", (folder / "server.log").read_text())
+        found = re.search(r"unning on (https?://\S+)", (folder / "server.log").read_text())
         if found:
             return found[1]
         time.sleep(0.02)

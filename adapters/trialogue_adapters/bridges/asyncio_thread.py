@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import trio
 
@@ -39,6 +39,18 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
+
+
+class ServiceLoop(Protocol):
+    """An asyncio loop with a place for a service: a thread of our own, or the host's."""
+
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def handover(self) -> Handover: ...
+
+    async def call(self, function: Callable[..., Awaitable[T] | T], *args: Any) -> T:
+        """Call (and await) something inside the loop. Cancelled: it is cancelled there, and not waited for."""
 
 
 class AsyncioThread:
@@ -115,7 +127,7 @@ class AsyncioThread:
             raise
         value, error = outcome[0]
         if error is not None:
-            raise _as_exception(error)
+            raise as_exception(error)
         return value  # type: ignore[no-any-return]
 
 
@@ -124,14 +136,14 @@ def _tell_of_a_failure(_: asyncio.AbstractEventLoop, about: dict[str, Any]) -> N
     logger.warning("something that nobody awaited failed in the service's loop", exc_info=about.get("exception"))
 
 
-def _as_exception(error: BaseException) -> Exception:
+def as_exception(error: BaseException) -> Exception:
     """Errors of the other world that are no Exception (CancelledError, SystemExit) must not steer ours."""
     return (
         error if isinstance(error, Exception) else RuntimeError(f"the service raised {type(error).__name__}: {error}")
     )
 
 
-def asyncio_service(thread: AsyncioThread, made: Any) -> AsyncioService:
+def asyncio_service(thread: ServiceLoop, made: Any) -> AsyncioService:
     """The service port over an object or generator function. Raises NotAService."""
     pipeline = resolve(made, "asyncio")
     return (AttentiveAsyncioService if pipeline.ended else AsyncioService)(thread, pipeline)
@@ -140,7 +152,7 @@ def asyncio_service(thread: AsyncioThread, made: Any) -> AsyncioService:
 class AsyncioService:
     """The service port over an asyncio pipeline."""
 
-    def __init__(self, thread: AsyncioThread, pipeline: Pipeline) -> None:
+    def __init__(self, thread: ServiceLoop, pipeline: Pipeline) -> None:
         self._thread = thread
         self._pipeline = pipeline
 
@@ -161,7 +173,7 @@ class _AsyncioStream(ForeignStream):
 
     __slots__ = ("_credited", "_loop", "_open", "_task")
 
-    def __init__(self, thread: AsyncioThread, emit: Emit, pipeline: Pipeline, turn: Turn, session_id: str) -> None:
+    def __init__(self, thread: ServiceLoop, emit: Emit, pipeline: Pipeline, turn: Turn, session_id: str) -> None:
         super().__init__(thread.handover, emit)
         self._loop = thread.loop
         self._open: Callable[[], Any] = lambda: pipeline.stream(turn.content, session_id, dict(turn.options))
@@ -208,7 +220,7 @@ class _AsyncioStream(ForeignStream):
         except (Exception, asyncio.CancelledError):
             raise
         except BaseException as error:
-            raise _as_exception(error) from error
+            raise as_exception(error) from error
 
     async def _iterate(self) -> None:
         stream: Any = self._open()

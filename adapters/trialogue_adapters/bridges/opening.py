@@ -15,6 +15,7 @@ import trio
 from trialogue import Service
 from trialogue_adapters.bridges.asyncio_thread import AsyncioThread, asyncio_service
 from trialogue_adapters.bridges.handover import Handover
+from trialogue_adapters.bridges.host_loop import HostLoop, is_guest
 from trialogue_adapters.bridges.pipeline import NotAService, explained, is_factory
 from trialogue_adapters.bridges.sync_thread import sync_service
 from trialogue_adapters.bridges.trio_stream import trio_service
@@ -43,6 +44,7 @@ class OpenService:
 async def open_service(source: Any, runtime: Runtime = "asyncio") -> AsyncGenerator[OpenService, None]:
     """Bridge a service for the length of the block.
 
+    An asyncio service runs in a thread of its own, or where Trio is a guest, on its host's loop.
     A service that a factory made is ours to close: its `aclose` (or `close`) is called at the end, if it has one.
 
     Args:
@@ -54,12 +56,12 @@ async def open_service(source: Any, runtime: Runtime = "asyncio") -> AsyncGenera
     """
     match runtime:
         case "asyncio":
-            async with AsyncioThread.open() as thread:
-                made = await _make(source, thread.call, runtime)
+            async with HostLoop.open() if is_guest() else AsyncioThread.open() as loop:
+                made = await _make(source, loop.call, runtime)
                 try:
-                    yield OpenService(asyncio_service(thread, made), thread.handover.release, thread.watch)
+                    yield OpenService(asyncio_service(loop, made), loop.handover.release, loop.watch)
                 finally:
-                    await _close(source, made, thread.call)
+                    await _close(source, made, loop.call)
         case "trio":
             made = await _make(source, _call, runtime)
             try:

@@ -1,31 +1,37 @@
-"""The ASGI application: `/chat-ws`, `/chat/stream`, the page, health and metrics, over any ASGI server on Trio.
+"""The ASGI application: `/chat-ws`, `/chat/stream`, the page, health and metrics, over any ASGI server.
 
 It owns the hub and the service for as long as its lifespan; a host that runs no lifespan for it enters `lifespan()`
-itself. The service may come late (`set_chat_service`): until then messages are refused with WS-002.
+itself. On a server that runs on asyncio, Trio is a guest of that server's loop, and each request crosses the border
+to it (`mounting`); from there on there is no difference. The service may come late (`set_chat_service`): until then
+messages are refused with WS-002.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import trio
 
-from trialogue import Connection, Disconnected, Hub, Limits, Policy, Tracer
+from trialogue import Connection, Hub, Limits, Policy, Tracer
 from trialogue.core.dialects import DialectName
 from trialogue_adapters import spec, web
 from trialogue_adapters.auth import Gate
 from trialogue_adapters.bridges import Runtime, open_service
 from trialogue_adapters.metrics import PrometheusMeter
+from trialogue_adapters.mounting import Border, EngineEnded, HostTransport, Mount, guest_of_this_loop, on_trio
 from trialogue_adapters.servers import onerag_http, sse
-from trialogue_adapters.servers.answers import Answer, error_answer, send_answer
+from trialogue_adapters.servers.answers import Answer, error_answer, refusal, send_answer
+from trialogue_adapters.servers.asgi_transport import AsgiTransport, Receive, Send
 from trialogue_adapters.servers.echo import PATH as ECHO_PATH
 from trialogue_adapters.servers.echo import echo
 from trialogue_adapters.servers.guard import first_cause
 from trialogue_adapters.servers.handshake import (
     PATH,
+    RETRY_SOON,
     Reception,
     Rejected,
     Welcome,
@@ -39,17 +45,14 @@ from trialogue_adapters.servers.operations import Operations
 logger = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 TRANSPORT_EXTENSION = "trialogue.transport"
-"""The scope extension under which our own server offers a transport that writes without awaiting."""
+"""The scope extension that offers a transport which writes without awaiting: our own server's, or the border's."""
 
-CLOSE_SECONDS = 5.0
-
-FRAMES_PER_DRAIN = 16
-"""Frames that a stalled peer may hold up together: what the connection's patience is measured over."""
+NOT_ENTERED = (
+    "this Trialogue app has no engine: nobody has entered its lifespan. Hand it to the application that mounts it, "
+    "`FastAPI(lifespan=chat.lifespan)`, or enter `async with chat.lifespan(app):` in the lifespan that you have"
+)
 
 PAGE_HEADERS: Sequence[tuple[bytes, bytes]] = (
     (b"content-security-policy", web.CONTENT_SECURITY_POLICY.encode()),
@@ -57,57 +60,6 @@ PAGE_HEADERS: Sequence[tuple[bytes, bytes]] = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-cache"),
 )
-
-
-class AsgiTransport:
-    """The plain way: frames are parked, and `drain` sends them one by one, as ASGI wants it."""
-
-    __slots__ = ("_gone", "_parked", "_receive", "_send")
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive = receive
-        self._send = send
-        self._parked: list[bytes] = []
-        self._gone = False
-
-    def __repr__(self) -> str:
-        return f"<AsgiTransport {'closed' if self._gone else 'open'}, {len(self._parked)} parked>"
-
-    async def receive(self) -> str | bytes:
-        message = await self._receive()
-        if message["type"] == "websocket.disconnect":
-            self._gone = True
-            raise Disconnected(message.get("code") or 1005)
-        text: str | None = message.get("text")
-        if text is not None:
-            return text
-        data: bytes = message.get("bytes") or b""
-        return data
-
-    def write(self, frames: Sequence[bytes]) -> bool:
-        self._parked += frames
-        return False
-
-    async def drain(self) -> bool:
-        frames, self._parked = self._parked[:FRAMES_PER_DRAIN], self._parked[FRAMES_PER_DRAIN:]
-        for frame in frames:
-            await self._send({"type": "websocket.send", "text": frame.decode()})
-        return not self._parked
-
-    def probe(self) -> bool:
-        return True  # ASGI has no pings: the server below has to send them
-
-    async def close(self, code: int, reason: str) -> None:
-        if self._gone:
-            return
-        self._gone = True
-        with trio.move_on_after(CLOSE_SECONDS):
-            try:
-                while not await self.drain():
-                    pass
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
-            except Exception as error:  # noqa: BLE001 - servers differ in what they raise for a peer that has gone
-                logger.debug("closing a connection: %r", error)
 
 
 class App:
@@ -138,6 +90,8 @@ class App:
         self._pending: tuple[Any, Runtime] | None = (service, runtime) if service is not None else None
         self._injection: trio.Nursery | None = None
         self._release: Callable[[], None] = lambda: None
+        self._entered = False
+        self._mount: Mount | None = None
 
     def __repr__(self) -> str:
         return f"<App {self.hub!r}>"
@@ -178,8 +132,22 @@ class App:
     async def lifespan(self, _host: Any = None) -> AsyncGenerator[None, None]:
         """Open the service and the hub for the length of the block. Whatever the service's factory raises is raised.
 
-        For a host application that runs no lifespan for us; its signature is the one that Starlette wants.
+        For a host application that runs no lifespan for us; its signature is the one that Starlette wants. On asyncio
+        it begins the Trio run, too, and ends it.
         """
+        self._entered = True
+        if on_trio():
+            async with self._open():
+                yield
+            return
+        async with guest_of_this_loop() as guest, guest.mount(self._open) as self._mount:
+            try:
+                yield
+            finally:
+                self._mount = None
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncGenerator[None, None]:
         async with trio.open_nursery() as services:
             if self._pending:
                 opened = trio.Event()
@@ -198,10 +166,33 @@ class App:
                 services.cancel_scope.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif on_trio():
+            await self._answer(scope, receive, send)
+        else:
+            await self._cross(scope, receive, send)
+
+    async def _cross(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request of a server on asyncio. Cancelled: the connection ends as if its client had been lost."""
+        if not self._entered:
+            raise RuntimeError(NOT_ENTERED)
+        border = Border(scope["type"], receive, send)
+        scope.setdefault("extensions", {})[TRANSPORT_EXTENSION] = lambda *_: HostTransport(border)
+        try:
+            if self._mount is None:
+                raise EngineEnded
+            errand = self._mount.start(partial(self._answer, scope, border.receive, border.send))
+        except EngineEnded:
+            await _turn_away(scope, receive, send)
+        else:
+            await border.serve(errand)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
-            case "lifespan":
-                await self._lifespan(receive, send)
             case "websocket":
+                if not self._entered:
+                    raise RuntimeError(NOT_ENTERED)
                 await self._websocket(scope, receive, send)
             case "http":
                 await self._http(scope, receive, send)
@@ -329,6 +320,16 @@ def _hide_token(scope: Scope) -> bytes:
     query: bytes = scope.get("query_string", b"")
     scope["query_string"] = without_token(query)
     return query
+
+
+async def _turn_away(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer somebody who comes when the engine has left and the host has not. On the host's loop."""
+    leaving = Rejected(503, "the server is about to restart", RETRY_SOON, "WS-006")
+    if scope["type"] == "websocket":
+        await receive()  # websocket.connect
+        await _refuse(scope, send, leaving)
+    else:
+        await send_answer(send, scope["method"], *refusal(leaving))
 
 
 async def _refuse(scope: Scope, send: Send, rejected: Rejected) -> None:

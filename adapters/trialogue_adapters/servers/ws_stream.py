@@ -19,7 +19,8 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.handshake import WEBSOCKET_VERSION, server_extensions_handshake
 
-from trialogue_adapters.servers.asgi import TRANSPORT_EXTENSION, AsgiTransport, Receive, Send
+from trialogue_adapters.servers.asgi import TRANSPORT_EXTENSION
+from trialogue_adapters.servers.asgi_transport import AsgiTransport, Receive, Send
 from trialogue_adapters.servers.frames import CLOSED, FRAMES_PER_STEP, deflated, extensions
 from trialogue_adapters.servers.handshake import EARLY, Rejected, check_upgrade
 from trialogue_adapters.servers.sink import PING, framed
