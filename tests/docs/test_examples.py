@@ -4,7 +4,9 @@ A directive in an HTML comment directly above a block says what it is; `; ` sepa
 
     service: MODULE:ATTR RUNTIME   a ChatService: saved as MODULE.py, served, asked
     server [: FILE [MOUNT]]        prints `listening on …` and answers; a Python one is saved as FILE
-    hypercorn                      a shell command that runs hypercorn; the test adds a free port
+    host: FILE                     an application that mounts ours: saved as FILE, for the commands after it
+    hypercorn|uvicorn [: MOUNT]    a shell command that runs that server; the test adds a free port
+    beside: FILE                   a program that imports that file, and needs no server
     transcript [: QUERY]           `>` lines are sent to a server, `<` lines must come; QUERY: lang=…, subprotocol=…
     output                         what the block before prints
     client                         a shell command that talks to a server
@@ -76,6 +78,7 @@ PAGES = (
     DOCS / "bridges.md",
     DOCS / "clients-javascript.md",
     DOCS / "conformance.md",
+    DOCS / "mounting.md",
     ONERAG,
 )
 LISTENERS = ("hypercorn", "trio-websocket")
@@ -124,6 +127,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / f"{block.directives['service'].partition(':')[0]}.py").write_text(block.text, encoding="utf-8")
         elif block.language == "python" and "server" in block.directives:
             (folder / block.directives["server"].split()[0]).write_text(block.text, encoding="utf-8")
+        elif "host" in block.directives:
+            (folder / block.directives["host"]).write_text(block.text, encoding="utf-8")
     return folder
 
 
@@ -136,7 +141,9 @@ def environment(**more: str) -> dict[str, str]:
 
 DEFAULT_HTTP = "http://127.0.0.1:8000"
 OURS = re.compile(r"listening on http(://127\.0\.0\.1:\d+)\n")
-HYPERCORNS = re.compile(r".*Running on http(://127\.0\.0\.1:\d+) .*\n")
+FOREIGN = re.compile(r".*[Rr]unning on http(://127\.0\.0\.1:\d+) .*\n")
+"""What hypercorn and uvicorn say."""
+FREE_PORTS = {"hypercorn": "--bind 127.0.0.1:0", "uvicorn": "--port 0"}
 
 
 @contextmanager
@@ -148,9 +155,7 @@ def serving(command: list[str], folder: Path, announcement: re.Pattern[str] = OU
     ) as process:
         try:
             assert process.stdout
-            lines = islice(
-                process.stdout, 1 if announcement is OURS else 2
-            )  # a hypercorn says first that it is hardened
+            lines = islice(process.stdout, 1 if announcement is OURS else 4)  # others talk first
             announced = next(filter(None, map(announcement.fullmatch, lines)), None)
             assert announced, "the server did not say where it listens"
             yield f"ws{announced[1]}"
@@ -240,15 +245,21 @@ async def test_block(block: Block, request: pytest.FixtureRequest, workshop: Pat
         await run_server(block, workshop)
     elif "locked" in directives:
         await trio.to_thread.run_sync(run_locked, block, request.getfixturevalue("locked_url"), workshop)
-    elif "hypercorn" in directives:
-        command = ["bash", "-ec", f"{block.text.rstrip()} --bind 127.0.0.1:0"]
-        with serving(command, workshop, HYPERCORNS) as url:
-            await ask(url)
+    elif found := directives.keys() & FREE_PORTS.keys():
+        (server,) = found
+        command = ["bash", "-ec", f"{block.text.rstrip()} {FREE_PORTS[server]}"]
+        with serving(command, workshop, FOREIGN) as url:
+            await ask(url, directives[server])
     elif "transcript" in directives:
         await play_on_both(block, workshop)
     elif "onerag" in directives:
         url = request.getfixturevalue("onerag_url")
         await trio.to_thread.run_sync(check_shell, addressed(block, url), workshop)
+    elif "host" in directives:
+        return  # the commands below it
+    elif "beside" in directives:
+        assert (workshop / directives["beside"]).exists()
+        await trio.to_thread.run_sync(run_client, block, "", workshop)
     elif directives.keys() & {"client", "stream", "output"} or block.language in ("python", "javascript"):
         await trio.to_thread.run_sync(run_with_words, block, request.getfixturevalue("words_url"), workshop)
     elif block.language in CHECKS:
