@@ -24,6 +24,7 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from support.raw_client import Refused, fresh, kinds, of, open_client, open_wire, tokens, upgraded
 from support.server import MOUNTED, MOUNTED_ON_TRIO, Server, running
+from trialogue_adapters.auth import Caller, Denied, Gate, Grant, Origins
 from trialogue_adapters.servers.asgi import App, create_app
 
 # ── Real servers ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -259,6 +260,45 @@ def test_a_route_alone_brings_nothing_else() -> None:
         assert ask(client) == ["one", "two"]
         for path in ("/metrics", "/readyz", "/", "/chat-ws"):
             assert client.get(path).status_code == 404, path
+
+
+class Cookies:
+    """Whoever has logged in to the host."""
+
+    challenges = ('Cookie realm="host"',)
+
+    def identify(self, caller: Caller) -> Grant:
+        if caller.first("cookie") != "login=alice":
+            raise Denied(401, "please log in")
+        return Grant("alice")
+
+    def principals(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_who_is_let_in_is_the_gates_to_say(backend: Any) -> None:
+    chat = create_app(Words, gate=Gate(Cookies(), origins=Origins(["https://friend.example"])))
+    app = FastAPI(lifespan=chat.lifespan)
+    app.mount("/a", chat)
+    login = {"cookie": "login=alice"}
+    requests: list[tuple[dict[str, str], int]] = [
+        ({}, 401),
+        ({**login, "origin": "https://stranger.example"}, 403),
+        ({**login, "origin": "https://friend.example"}, 101),
+        ({**login, "origin": "http://testserver"}, 101),
+    ]
+    with TestClient(app, backend=backend) as client:
+        for headers, status in requests:
+            assert handshake(client, headers) == status, headers
+
+
+def handshake(client: TestClient, headers: dict[str, str]) -> int:
+    try:
+        with client.websocket_connect("/a/chat-ws?session_id=s", headers=headers):
+            return 101
+    except WebSocketDenialResponse as refused:
+        return refused.status_code
 
 
 def test_the_hosts_handlers_call_the_hub_directly() -> None:
