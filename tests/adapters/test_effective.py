@@ -74,17 +74,23 @@ def literals(kind: Any) -> tuple[str, ...]:
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 
-PAIRED = {"certfile", "keyfile"}
+CERTIFICATE = {"certfile": "a", "keyfile": "b"}
+MODEL = {"answer": "openai", "llm_url": "http://localhost/v1", "model": "m"}
+COMPANY = {**dict.fromkeys(CERTIFICATE, CERTIFICATE), **dict.fromkeys(("llm_url", "model", "retrieval"), MODEL)}
+"""What some settings cannot be without."""
+
+ALONE = [name for name in Settings.model_fields if name not in {"config", "ws_token_secret", "llm_api_key"}]
 
 
-@pytest.mark.parametrize("name", [name for name in Settings.model_fields if name not in {"config", "ws_token_secret"}])
+@pytest.mark.parametrize("name", ALONE)
 def test_fed_back_it_means_the_same(name: str, config: Print, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for setting in PAIRED if name in PAIRED else {name}:
-        monkeypatch.setenv(f"TRIALOGUE_{setting.upper()}", other(setting))
+    given = {**COMPANY.get(name, {}), name: other(name)}
+    for setting, value in given.items():
+        monkeypatch.setenv(f"TRIALOGUE_{setting.upper()}", value)
     settings, text = read_settings([]), config()
     assert getattr(settings, name) != Settings.model_fields[name].default
-    for setting in PAIRED | {name}:
-        monkeypatch.delenv(f"TRIALOGUE_{setting.upper()}", raising=False)
+    for setting in given:
+        monkeypatch.delenv(f"TRIALOGUE_{setting.upper()}")
     (tmp_path / "all.toml").write_text(text, encoding="utf-8")
     again = read_settings(["--config", "all.toml"])
     assert again.model_dump(exclude={"config"}) == settings.model_dump(exclude={"config"})
