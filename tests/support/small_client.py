@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import sys
 from itertools import count
-from typing import Any
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import trio
-from trio_websocket import ConnectionClosed, HandshakeError, open_websocket_url
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
+
+from trialogue_adapters.servers.guard import first_cause
 
 HABITS = {
     "comes-back",
@@ -55,31 +58,45 @@ class SmallClient:
         while True:
             after = f"&after={self.position[0]}:{self.position[1]}" if self.position else ""
             address = self.url + (after if self.has("tells-its-position") else "")
-            try:
-                await self.visit(address)
-            except ConnectionClosed as closed:
-                code = closed.reason.code if closed.reason else 1006
-                if not self.has("comes-back") or (code in (1000, 1003, 1008, 1009) and self.has("stays-away")):
-                    return
-            except HandshakeError:
+            closed = await self.visit(address)
+            code = closed.reason.code if closed.reason else 1006
+            if not self.has("comes-back") or (code in (1000, 1003, 1008, 1009) and self.has("stays-away")):
                 return
             await trio.sleep(self.pause)
             self.pause = 0.05
 
-    async def visit(self, address: str) -> None:
-        async with open_websocket_url(address, subprotocols=["trialogue.v1"] if self.has("speaks-v1") else None) as ws:
-            while True:
-                heard = await ws.get_message()
-                try:
-                    frame = json.loads(heard)
-                except ValueError:
-                    frame = None
-                if isinstance(frame, dict):
-                    answer = self.hear(frame)
-                    if answer:
-                        await ws.send_message(json.dumps(answer))
-                elif not self.has("ignores-the-unknown"):
-                    raise Gone(heard)
+    async def visit(self, address: str) -> ConnectionClosed:
+        """One connection, to its end. Raises Gone where nobody listens any more."""
+        parts = urlsplit(address)
+        stream = await trio.open_tcp_stream(str(parts.hostname), parts.port or 80)
+        offer = ["trialogue.v1"] if self.has("speaks-v1") else None
+        try:
+            async with trio.open_nursery() as nursery:
+                resource = f"{parts.path}?{parts.query}"
+                await self.converse(
+                    await wrap_client_stream(nursery, stream, parts.netloc, resource, subprotocols=offer)
+                )
+        except* (ConnectionClosed, HandshakeError) as group:
+            cause = first_cause(group)
+        finally:
+            await trio.aclose_forcefully(stream)
+        if isinstance(cause, ConnectionClosed):
+            return cause
+        raise Gone(cause)
+
+    async def converse(self, socket: WebSocketConnection) -> NoReturn:
+        while True:
+            heard = await socket.get_message()
+            try:
+                frame = json.loads(heard)
+            except ValueError:
+                frame = None
+            if isinstance(frame, dict):
+                answer = self.hear(frame)
+                if answer:
+                    await socket.send_message(json.dumps(answer))
+            elif not self.has("ignores-the-unknown"):
+                raise Gone(heard)
 
     def ask(self, content: str) -> dict[str, Any]:
         self.mid, self.content, self.accepted = f"m{next(self.numbers)}", content, False
