@@ -1,4 +1,4 @@
-"""The command line: `trialogue serve`, `trialogue config`, `trialogue spec`, `trialogue conformance`.
+"""The command line: `trialogue serve`, `trialogue chat`, `trialogue config`, `trialogue spec`, `trialogue conformance`.
 
 A person reads what goes wrong here: one line that names the setting, and exit code 2; never a traceback for a typo.
 Exit code 1 is a crash of a server that had started: nothing that other settings would mend.
@@ -44,6 +44,7 @@ trialogue {__version__}: a session engine for streaming chat
 
 usage:
   trialogue serve [flags]     listen, in the foreground (trialogue serve --help lists the flags)
+  trialogue chat URL          talk to a server from this terminal, or through a pipe (trialogue chat --help)
   trialogue config [flags]    the settings that `serve` with these flags would have, as a file for its --config
   trialogue spec              the wire as an AsyncAPI document, in JSON
   trialogue conformance URL   does the server there speak this protocol? (trialogue conformance --help tells more)
@@ -60,6 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     match words[:1]:
         case ["serve"]:
             _serve(read_settings(words[1:]))
+        case ["chat"]:
+            from trialogue_adapters.terminal import chat  # here: a server needs no client
+
+            sys.exit(chat(words[1:]))
         case ["config"]:
             _config(*_read(words[1:]))
         case ["spec"]:
@@ -71,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         case [] | ["--help" | "-h" | "help"]:
             _say(USAGE)
         case [word, *_]:
-            _fail(f"no such command: {word} (serve, config, spec, conformance)")
+            _fail(f"no such command: {word} (serve, chat, config, spec, conformance)")
 
 
 def read_settings(flags: Sequence[str]) -> Settings:

@@ -78,6 +78,11 @@ class Chat:
     # What is so.
 
     @property
+    def address(self) -> str:
+        """Where it is, without what the query says."""
+        return str(self._address)
+
+    @property
     def session_id(self) -> str:
         return self._address.session_id
 
