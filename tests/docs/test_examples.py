@@ -79,6 +79,8 @@ PAGES = (
     DOCS / "clients-javascript.md",
     DOCS / "conformance.md",
     DOCS / "mounting.md",
+    DOCS / "clients-python.md",
+    DOCS / "terminal.md",
     ONERAG,
 )
 LISTENERS = ("hypercorn", "trio-websocket")
