@@ -9,8 +9,44 @@ from typing import Any
 
 from support.server import Server, running
 
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
 SERVICE = '''
 import asyncio
+import itertools
+
+SOURCES = [
+    {"title": "guide.md", "score": 0.95, "content_preview": "<i>A session</i> is a conversation.",
+     "url": "https://example.org/guide"},
+    {"title": "notes.md", "score": 12, "content_preview": "more", "url": "javascript:window.pwned = 6"},
+]
+MARKDOWN = """## What it does
+
+A *session* is an actor; see `hub.attach` and **the log**. It goes on:
+
+1. first, with `code`
+2. second, with a [link](https://example.org/a)
+
+| name | what |
+|---|---|
+| a | b |
+
+```python
+async with trio.open_nursery() as nursery:
+    nursery.start_soon(session.run)
+```
+
+> and a quotation to end with.
+
+"""
 
 HOSTILE = """Hello <script>window.pwned = 1</script><img src=x onerror="window.pwned = 2">
 <svg onload="window.pwned = 3"></svg>
@@ -28,17 +64,21 @@ class Paced:
         await asyncio.sleep(0.15)
         if "fail" in message:
             raise RuntimeError("the upstream went away")
-        yield {"event": "metadata", "data": {"sources": [
-            {"title": "guide.md", "score": 0.95, "content_preview": "<i>A session</i> is a conversation."},
-            {"title": "notes.md", "score": 0.5, "content_preview": "more"}]}}
-        if "hostile" in message:
-            words = [HOSTILE[i : i + 7] for i in range(0, len(HOSTILE), 7)]
-        else:
-            words = [f"{message}-{i} " for i in range(200 if "long" in message else 12)]
-        for word in words:
+        yield {"event": "metadata", "data": {"sources": SOURCES}}
+        for n, word in enumerate(self.words(message)):
             yield {"event": "chunk", "data": word}
-            await asyncio.sleep(0.02)
+            if "thousand" not in message or n % 20 == 0:
+                await asyncio.sleep(0.004 if "thousand" in message else 0.02)
         yield {"event": "done", "data": {}}
+
+    def words(self, message):
+        for name, text in (("markdown", MARKDOWN), ("hostile", HOSTILE)):
+            if name in message:
+                return [text[i : i + 17] for i in range(0, len(text), 17)]
+        if "thousand" in message:
+            return itertools.islice(itertools.cycle([MARKDOWN[i : i + 4] for i in range(0, len(MARKDOWN), 4)]), 10_000)
+        number = 400 if "long" in message else 90 if "whole" in message else 12
+        return [f"{message}-{i} " for i in range(number)]
 '''
 
 
@@ -68,6 +108,10 @@ class Chat:
     def ask(self, text: str) -> None:
         self.chat_input.fill(text)
         self.chat_input.press("Enter")
+
+    def shows_all_of(self, text: str, number: int) -> None:
+        words = " ".join(f"{text}-{i}" for i in range(number))
+        self.expect(self.assistant_message.last.locator(".markdown")).to_have_text(words)
 
     def ended(self, how: str, nth: int = -1) -> None:
         self.expect(self.assistant_message.nth(nth)).to_have_attribute("data-ending", how)

@@ -1,4 +1,4 @@
-"""One Chromium for the browser tests of this folder, and a fresh context for each test.
+"""One Chromium and one server for the browser tests of this folder, and a fresh context for each test.
 
 The page's own Content-Security-Policy is part of what is tested: whatever the browser reports on its console as an
 error, a refused script or a refused style among it, fails the test that caused it.
@@ -12,29 +12,38 @@ from typing import Any
 
 import pytest
 
+from support.page import FLAGS, Chat, serving
+from support.server import Server
 from trialogue_adapters import web
 
-_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install .[browser]")
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("chromium is not installed: apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="package")
+def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The real command with a service that keeps a pace, see support.page."""
+    with serving(tmp_path_factory.mktemp("page")) as server:
+        yield server
+
+
+@pytest.fixture
+def open_chat(server: Server, new_context: Callable[..., Any]) -> Callable[..., Chat]:
+    """Open the page in a browser of its own, and wait until it is connected."""
+
+    def open_it(url: str = server.address, **options: Any) -> Chat:
+        return Chat(new_context(**options).new_page(), url)
+
+    return open_it
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 /**
- * What the page remembers between visits: the session's id, the position from which its conversation can be replayed, and
- * the language. All tabs of this origin share it, and so share the session. A key that the user has typed is this tab's,
+ * What the page remembers between visits: the session's id, the position from which its conversation can be replayed,
+ * the language and the theme. All tabs of this origin share it, and so share the session. A key that the user has typed is this tab's,
  * and is forgotten with it.
  *
  * It must never hold what was said: that is the server's to keep or to forget.
@@ -9,6 +9,7 @@ import { randomId } from "./trialogue.js";
 
 const SESSION = "trialogue.session";
 const LANG = "trialogue.lang";
+const THEME = "trialogue.theme"; // theme.js reads it before the first paint
 const KEY = "trialogue.key";
 const ID = /^[A-Za-z0-9._~:-]{1,128}$/;
 
@@ -46,6 +47,12 @@ export const saveSession = (session) => write(SESSION, JSON.stringify(session));
 export const loadLang = () => read(LANG);
 /** @param {string} lang */
 export const saveLang = (lang) => write(LANG, lang);
+
+/** @typedef {"auto"|"light"|"dark"} Theme */
+/** @returns {Theme} */
+export const loadTheme = () => (["light", "dark"].includes(read(THEME)) ? read(THEME) : "auto");
+/** @param {Theme} theme */
+export const saveTheme = (theme) => write(THEME, theme);
 
 /** @returns {string} the key that was typed in this tab, "" if none was */
 export const loadKey = () => read(KEY, "sessionStorage") ?? "";

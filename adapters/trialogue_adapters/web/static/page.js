@@ -4,27 +4,38 @@
  * Frames go one way — client → turns → view — and the user's wishes the other. It must keep no state of its own that could
  * be derived from the turns or the client, and must leave the input usable whatever the connection does.
  */
+import { Composer } from "./composer.js";
+import { setHidden } from "./elements.js";
 import { pickLang, setLang, t } from "./i18n.js";
-import { loadKey, loadLang, loadSession, newSession, saveKey, saveLang, saveSession } from "./memory.js";
+import { loadKey, loadLang, loadSession, loadTheme, newSession, saveKey, saveLang, saveSession, saveTheme } from "./memory.js";
+import { Replay } from "./replay.js";
 import { Trialogue } from "./trialogue.js";
 import { Turns } from "./turns.js";
 import { View } from "./view.js";
 
 const MAX_CHARACTERS = 10_000; // of a message, counted in code points as the server does
-const SPOKEN_CHARACTERS = 600; // of an answer, read out at its end; who wants the rest finds it in the page
+const BLINK_MS = 1000; // away for less and nothing missed: not worth a banner
+const THEMES = ["auto", "light", "dark"];
 
 const $ = (id) => document.getElementById(id);
-const input = $("input"), scroll = $("scroll");
+const scroll = $("scroll");
 
 let lang = loadLang() ?? pickLang(navigator.language);
 let session = loadSession();
 let leaving = false;
 let followsEnd = true; // the newest line is in sight: keep it there
 const turns = new Turns();
-const view = new View($("turns"), {
+const replay = new Replay();
+const composer = new Composer({ send: submit, stop, last: () => turns.latest, typing: (active) => client.typing(active) });
+const view = new View($("turns"), $("queued"), {
   shown: (turn) => client.ack(turn.id, turn.next - 1),
-  ended: (turn, text) => turn.ending === "stop" && say(t("say.done", { text: text.slice(0, SPOKEN_CHARACTERS) })),
-  again: (turn) => submit(turn.question), // a new message: what has failed is remembered under its old id
+  ended: (turn, text) => say(turn.ending === "stop" ? t("say.done", { text }) : t(`end.${turn.ending}`)),
+  again: (turn) => ask(turn.question), // a new message: what has ended is remembered under its old id
+  edit: (turn) => composer.edit(turn),
+  cancel: (turn) => {
+    cancel(turn);
+    composer.focus(); // the button that had it is going
+  },
   waiting: () => turns.unfinished.filter((turn) => turn.next === 0 && turn.phase !== "queued").at(-1),
   online: () => client.state === "ready",
   drawn,
@@ -33,17 +44,16 @@ const view = new View($("turns"), {
 // The connection
 
 function socketUrl() {
-  const url = new URL("/chat-ws", location.href);
-  url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  const url = new URL("../chat-ws", import.meta.url); // beside the folder that this script is served from
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   url.search = new URLSearchParams({ session_id: session.id, lang }).toString();
-  url.hash = "";
   return url.href;
 }
 
 /** A token for the WebSocket, for which the server may want a key first: only the user has that. */
 async function mintToken(id) {
   const key = loadKey();
-  const answer = await fetch("/auth/ws-token", {
+  const answer = await fetch(new URL("../auth/ws-token", import.meta.url), {
     method: "POST",
     headers: { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) },
     body: JSON.stringify({ session_id: id }),
@@ -72,7 +82,7 @@ $("key-form").addEventListener("submit", (event) => {
   $("key-form").hidden = true;
   notice("");
   client.retryNow();
-  input.focus();
+  composer.focus();
 });
 
 /** @type {Trialogue} */
@@ -85,6 +95,7 @@ function connect() {
   made.on("state", (change) => showState(change));
   made.on("session_ready", (frame) => resumed(made, frame));
   made.on("presence", ({ connections }) => showPresence(connections));
+  made.on("typing", ({ active }) => showPresence(Number($("presence").dataset.n), active));
   made.on("goaway", ({ reason }) => {
     if (reason === "expired") return; // the client comes back with a fresh token
     leaving = true;
@@ -93,6 +104,8 @@ function connect() {
   made.on("*", (frame) => {
     const turn = turns.apply(frame);
     if (turn !== null) view.touch(turn);
+    const replayed = replay.feed(frame);
+    if (replayed !== null) showReplayed(replayed);
     if (frame.type === "stream_start") say(t("say.started"));
     // A refusal of something that is no turn here (it named no readable id, or another tab asked).
     if (turn === null && frame.type === "stream_error" && !turns.get(frame.message_id)) notice(frame.message);
@@ -113,6 +126,7 @@ function resumed(from, frame) {
     session = { ...session, origin: frame.position };
     saveSession(session);
   }
+  if (frame.resumed === "replayed") replay.begin((mark) => from.cancel(mark));
   turns.unfinished.forEach((turn) => view.touch(turn)); // "will be sent" has become "sending"
 }
 
@@ -123,14 +137,34 @@ function showState({ state, reason = "" }) {
   status.textContent = t(leaving ? "state.leaving" : `state.${state}`);
   status.title = reason;
   $("reconnect").hidden = state !== "waiting" && state !== "stopped";
+  if (state === "waiting") replay.lost();
   if (state !== "ready") showPresence(1);
 }
 
-function showPresence(connections) {
+function showPresence(connections, typing = false) {
   $("presence").hidden = !(connections > 1);
   $("presence").dataset.n = connections;
-  $("presence").textContent = t("presence", { n: connections });
+  $("presence").textContent = typing ? t("presence.typing") : t("presence", { n: connections });
 }
+
+/** @param {import("./replay.js").Replayed} replayed */
+function showReplayed({ entries, tokens, messages, awayMs, reload }) {
+  if (reload ? messages === 0 : entries === 0 && awayMs < BLINK_MS) return;
+  const seconds = (awayMs / 1000).toFixed(1);
+  if (reload) banner(t("restored", { n: messages }));
+  else if (tokens > 0) banner(t("back.tokens", { seconds, n: tokens }));
+  else banner(entries > 0 ? t("back.entries", { seconds, n: entries }) : t("back.nothing", { seconds }));
+}
+
+function banner(text) {
+  $("banner").hidden = text === "";
+  $("banner").querySelector("span").textContent = text;
+  if (text !== "") say(text);
+}
+$("banner").querySelector("button").addEventListener("click", () => {
+  banner("");
+  composer.focus();
+});
 
 addEventListener("online", () => client.retryNow());
 document.addEventListener("visibilitychange", () => {
@@ -138,70 +172,85 @@ document.addEventListener("visibilitychange", () => {
 });
 $("reconnect").addEventListener("click", () => client.retryNow());
 
-// The composer
+// What the user wants
 
-function submit(text) {
+/**
+ * @param {string} text @param {{onBusy?: "enqueue"|"rollback"}} [how]
+ * @returns {boolean} it is on its way; else the user was told why not
+ */
+function ask(text, how) {
   const content = text.trim();
   if (content === "") return false;
   if ([...content].length > MAX_CHARACTERS) return notice(t("too.long", { n: MAX_CHARACTERS }));
   let id;
   try {
-    id = client.send(content);
+    id = client.send(content, how);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     return notice(t("too.many"));
   }
   notice("");
+  banner("");
   followsEnd = true;
   view.touch(turns.ask(id, content));
   return true;
 }
 
-function submitInput() {
-  if (submit(input.value)) {
-    input.value = "";
-    fitInput();
-  }
-  input.focus();
+/** @param {string} text @param {{queue: boolean, edited: import("./turns.js").Turn|null}} how */
+function submit(text, { queue, edited }) {
+  const waits = edited?.ending === null && !edited.started;
+  const replaces = edited?.ending === null && edited.started;
+  // An edited message that runs is taken back; one that waits makes place for its successor at the queue's end.
+  const taken = ask(text, { onBusy: queue || waits ? "enqueue" : replaces ? "rollback" : undefined });
+  if (taken && waits) cancel(edited);
+  return taken;
 }
 
-/** As high as its text, up to the limit that the style sheet sets. */
-function fitInput() {
-  input.style.height = "auto";
-  input.style.height = `${input.scrollHeight}px`;
+function cancel(turn) {
+  turns.stop(turn);
+  view.touch(turn);
+  client.cancel(turn.id);
 }
 
-input.addEventListener("input", fitInput);
-input.addEventListener("keydown", (event) => {
-  // Enter that ends a composition (every Korean word!) belongs to the input method; 229 is how Safari and others say so.
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
-  event.preventDefault();
-  if (!event.repeat) submitInput();
-});
-$("composer").addEventListener("submit", (event) => {
-  event.preventDefault();
-  submitInput();
-});
-$("stop").addEventListener("click", () => {
-  const turn = turns.current;
-  if (turn) client.cancel(turn.id);
-  input.focus();
-});
-$("new").addEventListener("click", () => {
+function stop() {
+  if (turns.current) cancel(turns.current);
+}
+
+function startAnew() {
   client.close(); // for good: nobody is left to read the answer, unless another tab is
   turns.clear();
   view.clear();
+  composer.leaveEditing();
   notice("");
+  banner("");
   session = newSession();
   client = connect();
   drawn();
-  input.focus();
-});
+  composer.focus();
+}
+
+$("new").addEventListener("click", startAnew);
 $("lang").addEventListener("click", () => {
   lang = lang === "ko" ? "en" : "ko";
   saveLang(lang);
   reword();
   client.reconnect(socketUrl()); // the server's own texts follow
+});
+$("theme").addEventListener("click", () => {
+  saveTheme(THEMES[(THEMES.indexOf(loadTheme()) + 1) % THEMES.length]);
+  showTheme();
+});
+$("help-open").addEventListener("click", () => $("help").showModal());
+
+addEventListener("keydown", (event) => {
+  if (event.isComposing || event.defaultPrevented || $("help").open) return;
+  const writing = event.target instanceof HTMLTextAreaElement || event.target instanceof HTMLInputElement;
+  if (event.key === "Escape") composer.leaveEditing() || stop();
+  else if (event.altKey && event.code === "KeyN") startAnew();
+  else if (!writing && event.key === "/") composer.focus();
+  else if (!writing && event.key === "?") $("help").showModal();
+  else return;
+  event.preventDefault();
 });
 
 // What the page says
@@ -220,16 +269,26 @@ function say(text) {
   setTimeout(() => { if (announcer.textContent === text) announcer.textContent = ""; }, 1000);
 }
 
+function showTheme() {
+  const theme = loadTheme();
+  document.documentElement.dataset.theme = theme;
+  $("theme").title = t(`theme.${theme}`);
+  $("theme").setAttribute("aria-label", $("theme").title);
+}
+
 function reword() {
   setLang(lang);
+  showTheme();
+  composer.reword();
   showState({ state: client.state });
   showPresence(Number($("presence").dataset.n ?? 1));
   view.redraw(turns.all);
 }
 
 function drawn() {
-  $("stop").hidden = turns.unfinished.length === 0;
-  $("welcome").hidden = $("turns").childElementCount > 0;
+  composer.busy = turns.unfinished.length > 0;
+  setHidden($("queue"), $("queued").childElementCount === 0);
+  setHidden($("welcome"), $("turns").childElementCount + $("queued").childElementCount > 0);
   if (followsEnd) scroll.scrollTop = scroll.scrollHeight;
   showLatest();
 }
@@ -237,9 +296,10 @@ function drawn() {
 function showLatest() {
   const away = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight;
   followsEnd = away < 48;
-  $("latest").hidden = followsEnd;
+  setHidden($("latest"), followsEnd);
 }
 
+new ResizeObserver(() => { if (followsEnd) scroll.scrollTop = scroll.scrollHeight; }).observe(scroll);
 scroll.addEventListener("scroll", showLatest, { passive: true });
 $("latest").addEventListener("click", () => {
   scroll.scrollTop = scroll.scrollHeight;

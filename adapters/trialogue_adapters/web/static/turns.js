@@ -11,10 +11,13 @@
  * @typedef {"stop"|"length"|"cancelled"|"interrupted"|"retracted"|"failed"|"rejected"|"lost"} Ending
  * @typedef {{title?: string, score?: number, content_preview?: string}} Source
  * @typedef {{code: string, message: string, solutions: string[]}} Failure
+ * @typedef {{generated: number, sent: number, acked: number|null, upstream: "closed"|"abandoned"}} Receipt
  * @typedef {object} Turn
  * @property {string} id
  * @property {string|null} question null: we came in the middle and were not told
  * @property {boolean} accepted the session has taken the message
+ * @property {boolean} started its answer has begun
+ * @property {boolean} stopping the user has asked for its end
  * @property {string} text the answer so far
  * @property {number} next the index of the token to come
  * @property {string} phase sending | queued | waiting | retrieving | generating
@@ -23,17 +26,19 @@
  * @property {Ending|null} ending
  * @property {Failure|null} failure
  * @property {{tokens: number, ms: number}|null} totals
+ * @property {Receipt|null} receipt comes after the end, when it is true
  */
 
 /** @returns {Turn} */
 const newTurn = (id) => ({
-  id, question: null, accepted: false, text: "", next: 0, phase: "sending", place: null, sources: [],
-  ending: null, failure: null, totals: null,
+  id, question: null, accepted: false, started: false, stopping: false, text: "", next: 0, phase: "sending", place: null,
+  sources: [], ending: null, failure: null, totals: null, receipt: null,
 });
 
 /** Frames that make a turn when they are the first that we see of it; the others alone say too little for a bubble. */
 const MAKES_A_TURN = new Set(["user_message", "stream_start", "stream_token"]);
-const CHANGES_A_TURN = new Set([...MAKES_A_TURN, "stream_sources", "stream_status", "stream_end", "stream_error"]);
+const CHANGES_A_TURN = new Set([...MAKES_A_TURN, "stream_sources", "stream_status", "stream_end", "stream_error",
+  "stream_receipt"]);
 const PHASES = new Set(["queued", "waiting", "retrieving", "generating"]);
 
 export class Turns {
@@ -46,9 +51,11 @@ export class Turns {
   get all() { return [...this.#turns.values()]; }
   /** @returns {Turn[]} */
   get unfinished() { return this.all.filter((turn) => turn.ending === null); }
+  /** @returns {Turn|undefined} the latest whose question we know */
+  get latest() { return this.all.findLast((turn) => turn.question !== null); }
   /** What Stop would stop: the turn that answers; before there is one, the latest. @returns {Turn|undefined} */
   get current() {
-    const open = this.unfinished;
+    const open = this.unfinished.filter((turn) => !turn.stopping);
     return open.find((turn) => turn.phase === "generating" || turn.phase === "retrieving") ?? open.at(-1);
   }
 
@@ -60,6 +67,9 @@ export class Turns {
     turn.question = question;
     return turn;
   }
+
+  /** The user wants its end, which is not there yet. @param {Turn} turn */
+  stop(turn) { turn.stopping = turn.ending === null; }
 
   /**
    * Fold one frame in.
@@ -77,12 +87,13 @@ export class Turns {
         break;
       case "stream_start":
         // All its tokens follow from index 0 — also when it is sent again, or answered anew after a restart.
-        Object.assign(turn, { accepted: true, text: "", next: 0, phase: "retrieving", place: null, sources: [],
-          ending: null, failure: null, totals: null });
+        Object.assign(turn, { accepted: true, started: true, stopping: false, text: "", next: 0, phase: "retrieving",
+          place: null, sources: [], ending: null, failure: null, totals: null, receipt: null });
         break;
       case "stream_token":
         if (frame.index < turn.next) return null; // sent again
         if (frame.index > turn.next) turn.text += " … "; // we came in the middle: say so
+        turn.started = true;
         turn.text += frame.token;
         turn.next = frame.index + 1;
         turn.phase = "generating";
@@ -94,11 +105,16 @@ export class Turns {
         return this.#status(turn, frame);
       case "stream_end":
         turn.ending = frame.finish_reason;
+        turn.stopping = false;
         turn.totals = { tokens: frame.total_tokens, ms: frame.processing_time_ms };
         break;
       case "stream_error":
+        turn.stopping = false;
         turn.ending = turn.accepted ? "failed" : "rejected";
         turn.failure = { code: frame.error_code, message: frame.message, solutions: frame.solutions ?? [] };
+        break;
+      case "stream_receipt":
+        turn.receipt = { generated: frame.generated, sent: frame.sent, acked: frame.acked, upstream: frame.upstream };
         break;
     }
     return turn;
