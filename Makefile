@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 CLIENT := adapters/trialogue_adapters/web/npm
 
-.PHONY: demo test slow lint bench format declarations clean
+.PHONY: demo test slow screenshots lint bench format declarations clean
 
 demo: $(VENV)/.demo  ## the server with the page and the local model, in the foreground
 	$(BIN)/trialogue serve --port $(PORT)
@@ -15,6 +15,10 @@ test: $(VENV)/.test tests/js/node_modules/.installed  ## the tests, but for the 
 
 slow: $(VENV)/.test tests/js/node_modules/.installed  ## the slow ones: every fault at every point, the real model, readers that never read, …
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+screenshots: $(VENV)/.test  ## the page's pictures in docs/img/page; needs Chromium and the fonts that the script names
+	$(BIN)/pip install --quiet --disable-pip-version-check pillow
+	PYTHONPATH=tests $(BIN)/python tests/adapters/web/screenshots.py
 
 lint: $(VENV)/.lint  ## style, types, import contracts
 	$(BIN)/ruff check .
