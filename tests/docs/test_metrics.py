@@ -11,7 +11,7 @@ import promql_parser
 import pytest
 import yaml
 
-from support.metrics import Family, scrape, settled
+from support.metrics import AT_REST, Family, scrape, settled
 from support.pages import DOCS, rows, texts
 from support.raw_client import open_client
 from support.server import Server
@@ -50,7 +50,7 @@ async def test_every_metric_is_explained_and_no_other_and_use_changes_none(serve
         await client.turn(running)
         await client.send(type="nonsense")
         await client.quiet()
-    used = await settled(server, ["trialogue_connections"])
+    used = await settled(server, AT_REST)
     assert used.families() == set(page)
     assert used.series == fresh.series, "no label takes a value that was not there from the start"
     ended = {label: used.value("trialogue_turns_ended_total", code=label) for label in (OTHER, "RAG-001")}

@@ -22,12 +22,11 @@ import trio
 if __name__ == "__main__":  # as pytest does, so that a newcomer needs no path
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.metrics import Scrape, scrape, settled
+from support.metrics import AT_REST, Scrape, scrape, settled
 from support.raw_client import Client, Closed, fresh, is_end, open_client
 from support.server import Server, running
 
 FLAGS = ("--ops-port", "0", "--linger", "1", "--messages-per-minute", "0", "--turns-per-minute", "0")
-GAUGES = ("trialogue_connections", "trialogue_generations_open", "trialogue_turns_waiting")
 AT_ONCE = 20
 """Handshakes under way."""
 
@@ -152,7 +151,7 @@ def check(crowd: Crowd, seen: Scrape) -> dict[str, float]:
     assert value("trialogue_upstream_close_seconds_count") <= stopped
     assert figures["turns accepted"] + figures["messages refused"] <= crowd.sent, "what was never sent"
     assert figures["turns accepted"] >= crowd.endings.total() - crowd.endings["WS-003"], "what clients have seen end"
-    assert all(value(name) == 0 for name in (*GAUGES, "trialogue_upstreams_abandoned_open"))
+    assert all(value(name) == 0 for name in AT_REST)
     assert figures["crashes"] == 0  # of upstreams, a busy machine may have some abandoned
     return figures
 
@@ -162,7 +161,7 @@ async def play(users: int, seconds: float, seed: int, folder: Path, listener: st
     with running(folder, listener, FLAGS) as server:
         crowd = Crowd(server, seed)
         await crowd.run(users, seconds)
-        seen = await settled(server, GAUGES, within=10)
+        seen = await settled(server, AT_REST, within=10)
         assert seen.value("trialogue_sessions") == seen.value("trialogue_sessions_vacant") == users
         assert scrape(server).value("trialogue_turns_accepted_total") == seen.value("trialogue_turns_accepted_total")
         return crowd, check(crowd, seen)

@@ -12,6 +12,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.server import Server
 
+AT_REST = (
+    "trialogue_connections",
+    "trialogue_generations_open",
+    "trialogue_turns_waiting",
+    "trialogue_upstreams_abandoned_open",
+)
+"""Gauges that are 0 when everybody has gone and every upstream has closed."""
+
 
 @dataclass(frozen=True)
 class Family:
