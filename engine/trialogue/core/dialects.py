@@ -23,6 +23,7 @@ from trialogue.core.events import (
     Ended,
     Event,
     Failed,
+    Fenced,
     Goaway,
     Pong,
     Presence,
@@ -30,6 +31,7 @@ from trialogue.core.events import (
     Receipt,
     Replay,
     Reply,
+    Snapshot,
     Sources,
     Started,
     Status,
@@ -212,7 +214,7 @@ class SeedDialect(Dialect):
                 }
             case Failed():
                 return self._failed(event)
-            case UserMessage() | Status() | Receipt() | Tokens():
+            case UserMessage() | Status() | Receipt() | Tokens() | Fenced() | Snapshot():
                 return None
             case _:
                 assert_never(event)

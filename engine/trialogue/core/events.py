@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from trialogue.core.errors import Fault
 from trialogue.core.machine import Policy, Upstream
@@ -106,7 +106,39 @@ class Receipt:
     upstream: Upstream
 
 
-Event = UserMessage | Started | Tokens | Sources | Status | Ended | Failed | Receipt
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """The first entry of an epoch: from here on `node` owns the session, and nothing of a former owner follows.
+
+    Of no turn, and told to nobody; but positions are of its epoch from here on.
+    """
+
+    message_id: ClassVar[str] = ""
+    epoch: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """An ended turn that may be trimmed: its message's digest, and its end."""
+
+    digest: bytes
+    ending: Ended | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What of the entries before it is to be remembered when they are trimmed. Of no turn, and told to nobody.
+
+    `turns`: ended ones, the oldest first. `confirmed_id`: the session's id as the service has it, None: not told.
+    """
+
+    message_id: ClassVar[str] = ""
+    turns: Sequence[Remembered]
+    confirmed_id: str | None = None
+
+
+Event = UserMessage | Started | Tokens | Sources | Status | Ended | Failed | Receipt | Fenced | Snapshot
 
 
 # ── Replies: for one connection, never in a log ──────────────────────────────────────────────────────────────────
