@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
-from typing import Literal, Protocol, assert_never
+from typing import Protocol, assert_never
 
 import trio
 
@@ -63,12 +63,11 @@ from trialogue.core.machine import (
 )
 from trialogue.errand import Errand
 from trialogue.generation import Generation
+from trialogue.history import History, PastTurn, Resumed
 from trialogue.log import Gap, Log, Position
 from trialogue.tracing import NULL_TRACE, Trace, TurnNames
 
 logger = logging.getLogger(__name__)
-
-Resumed = Literal["new", "attached", "replayed", "gap"]
 
 
 class Client(Protocol):
@@ -98,29 +97,18 @@ class Wake:
     """Look whether the session has expired."""
 
 
-@dataclass(frozen=True, slots=True)
-class PastTurn:
-    """An ended turn: where it stands in the log (from its message to after its end), and its end."""
-
-    start: int
-    end: int
-    ending: Ended | Failed
-
-
 class Session:
     """One conversation. `key` is (principal, session id); `run` is the actor, the rest is called by its peers."""
 
     __slots__ = (
-        "_began",
         "_commons",
         "_deleted",
         "_expires_at",
         "_expiry",
+        "_history",
         "_in_hand",
         "_inbox",
         "_linger",
-        "_past_turns",
-        "_pins",
         "_repeats",
         "_returns",
         "_tell",
@@ -148,9 +136,7 @@ class Session:
         self._told_at = 0.0  # when what is in hand was put into the inbox
         self._in_hand: Input | Crash | Wake | None = None
         self._traces: dict[str, Trace] = {}  # of turns that are not settled
-        self._began: dict[str, int] = {}  # unended turns: the offset of their stream_start
-        self._pins: dict[str, int] = {}  # turns of which the log must keep everything: the offset of their message
-        self._past_turns: dict[str, PastTurn] = {}  # of the ids that the ledger remembers
+        self._history = History(log, self.generations)
         self._repeats: list[Repeat] = []
         self._returns = ("", 0)  # the turn that clients have last come back to, and how many
         self._deleted = False
@@ -196,39 +182,16 @@ class Session:
         Args:
             message_id: of the one turn that it comes for, if it does: it starts inside that turn, known or to come.
         """
-        log = self.log
-        first, last = (self._turn_start(), log.end) if message_id is None else self._extent(message_id)
-        if after is None:
-            return first, "attached" if log.end else "new"
-        if after.epoch != log.epoch or not log.start <= after.offset <= log.end:
-            return first, "gap"
-        return min(after.offset, last), "replayed"
-
-    def _extent(self, message_id: str) -> tuple[int, int]:
-        """Where a turn's entries begin, and where the last of them stands: its ending, if it has ended.
-
-        What is trimmed stands at the log's end: there, a repeat is sent the ending as a reply.
-        """
-        past, start, end = self._past_turns.get(message_id), self.log.start, self.log.end
-        if past is None:
-            return self._pins.get(message_id, end), end
-        first, last = past.start, past.end - 1
-        return (first if first >= start else end), (last if last >= start else end)
-
-    def _turn_start(self) -> int:
-        running = self.state.running
-        return self._began.get(running.message_id, self.log.end) if running else self.log.end
+        return self._history.place(after, message_id)
 
     def unanswered(self, before: int) -> list[UserMessage]:
         """The running and the queued turns' questions, for a connection whose log begins (at `before`) after them."""
-        turns = (*((self.state.running,) if self.state.running else ()), *self.state.queue)
-        asked = (turn for turn in turns if self._pins.get(turn.message_id, before) < before)
-        return [UserMessage(turn.message_id, turn.content, turn.on_busy) for turn in asked]
+        return self._history.unanswered(before)
 
     def rejoin(self) -> tuple[str, int] | None:
         """The turn in whose midst a client comes back, and how many have by now; None if none runs."""
         running = self.state.running
-        if running is None or running.message_id not in self._began:
+        if running is None or running.message_id not in self._history.began:
             return None
         message_id, times = self._returns
         self._returns = (running.message_id, times + 1 if running.message_id == message_id else 1)
@@ -384,7 +347,7 @@ class Session:
                 case Stop(message_id):
                     self.generations[message_id].stop()
                 case End(message_id, outcome):
-                    begun = message_id in self._began
+                    begun = message_id in self._history.began
                     events.append(self._end(message_id, outcome))
                     if begun and self._repeats:
                         self._append(events)
@@ -411,31 +374,14 @@ class Session:
         """Append and clear `events`, noting where turns stand in the log."""
         if not events:
             return
-        batch, first = events[:], self.log.end
+        batch = events[:]
         events.clear()
-        stopped = 0
-        for offset, event in enumerate(batch, first):  # none of these is a Tokens: one offset each
-            if isinstance(event, UserMessage):
-                self._pins[event.message_id] = offset
-            elif isinstance(event, Started):
-                self._began[event.message_id] = offset
-            elif isinstance(event, Ended | Failed):
-                self._began.pop(event.message_id, None)
-                start = self._pins.get(event.message_id, offset)
-                self._past_turns[event.message_id] = PastTurn(start, offset + 1, event)
-                stopped += isinstance(event, Ended) and event.finish_reason in STOPPED
-                if event.message_id not in self.generations:
-                    self._unpin(event.message_id)
-        self.log.settle(min(self._pins.values(), default=None))
+        self._history.take(enumerate(batch, self.log.end))  # none of these is a Tokens: one offset each
+        self.log.settle(self._history.floor)
+        stopped = sum(isinstance(event, Ended) and event.finish_reason in STOPPED for event in batch)
         self.log.extend(batch)
         for _ in range(stopped):
             self._commons.meter.stopped(trio.current_time() - self._told_at)
-
-    def _unpin(self, message_id: str) -> None:
-        self._pins.pop(message_id, None)
-        self.log.settle(min(self._pins.values(), default=None))
-        while self._past_turns and next(iter(self._past_turns)) not in self.state.ledger:
-            del self._past_turns[next(iter(self._past_turns))]
 
     # Effects.
 
@@ -505,7 +451,8 @@ class Session:
         if generation.receipt:
             events.append(generation.receipt)
         self._traces.pop(message_id, None)
-        self._unpin(message_id)
+        self._history.settle(message_id, self.state.ledger)
+        self.log.settle(self._history.floor)
 
     def _reply(self, effect: Refuse | Repeat | Answer) -> None:
         match effect:
@@ -532,7 +479,7 @@ class Session:
         repeats, self._repeats = self._repeats, []
         for repeat in repeats:
             client = self.clients.get(repeat.asker) if repeat.asker is not None else None
-            past = self._past_turns.get(repeat.message_id)
+            past = self._history.past.get(repeat.message_id)
             if client is None or past is None:
                 continue  # it has gone; or the turn is still to come, and every event of it anyway
             if client.start < past.end:
@@ -572,17 +519,9 @@ class Session:
 
     def _unended(self) -> tuple[tuple[Turn, ...], bool]:
         """What the log says was promised: the accepted turns without an end, the begun one first."""
-        turns: dict[str, Turn] = {}
-        begun: dict[str, Turn] = {}
-        for _, event in self.log.read(self.log.start, self.log.end):
-            if isinstance(event, UserMessage):
-                turns[event.message_id] = Turn(event.message_id, event.content, event.on_busy, event.options)
-            elif isinstance(event, Started) and event.message_id in turns:
-                begun[event.message_id] = turns.pop(event.message_id)
-            elif isinstance(event, Ended | Failed):
-                turns.pop(event.message_id, None)
-                begun.pop(event.message_id, None)
-        return (*begun.values(), *turns.values()), bool(begun)
+        history = History(self.log)
+        history.take(self.log.read(self.log.start, self.log.end))
+        return history.unended
 
     def give_up(self) -> None:
         """It crashed too often: every unended turn gets its one ending, every connection is closed with 1011."""
