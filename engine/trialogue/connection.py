@@ -202,7 +202,7 @@ class Connection:
         self._transmit(
             Ready(
                 session_id=self._handshake.session_id,
-                position=str(Position(session.log.epoch, self._follower.position)),
+                position=str(session.log.position(self._follower.position)),
                 resumed=resumed,  # type: ignore[arg-type]
                 running=running.message_id if running else None,
                 queued=[turn.message_id for turn in session.state.queue],

@@ -93,7 +93,7 @@ class History:
         first, last = (self._turn_start(), log.end) if message_id is None else self._extent(message_id)
         if after is None:
             return first, "attached" if log.end else "new"
-        if after.epoch != log.epoch or not log.start <= after.offset <= log.end:
+        if not log.covers(after):
             return first, "gap"
         return min(after.offset, last), "replayed"
 

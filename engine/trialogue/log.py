@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from trialogue.core.events import Event, Tokens
+from trialogue.core.events import Event, Snapshot, Tokens
 
 Entry = tuple[int, Event]
 """An event with its offset (of a `Tokens`: its first token's)."""
@@ -62,6 +62,21 @@ class Log(Protocol):
     def end(self) -> int: ...
     @property
     def committed(self) -> int: ...
+
+    def position(self, offset: int) -> Position:
+        """The position there."""
+
+    def covers(self, position: Position) -> bool:
+        """Is it a position of this log, and is everything after it kept?"""
+
+    def after(self, call: Callable[[], None], lost: Callable[[], None] = lambda: None) -> None:
+        """Call `call` once all that is in the log now is committed: at once, if it is.
+
+        `lost` is called instead if it turns out that it can't be. Neither may raise.
+        """
+
+    def remember(self, snapshot: Callable[[], Snapshot]) -> None:
+        """Entries may go for good now: what is to be remembered of those that are trimmed is in that snapshot."""
 
     def sent_up_to(self, offset: int) -> int:
         """Where that begins, from `offset` on, which no follower has taken; asked of turns that are not settled."""

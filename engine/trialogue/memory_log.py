@@ -14,8 +14,8 @@ from itertools import accumulate, pairwise
 import trio
 
 from trialogue.core.dialects import dump
-from trialogue.core.events import Ended, Event, Sources, Status, Tokens, UserMessage
-from trialogue.log import Entry, Follower, Gap, Poke
+from trialogue.core.events import Ended, Event, Snapshot, Sources, Status, Tokens, UserMessage
+from trialogue.log import Entry, Follower, Gap, Poke, Position
 
 EVENT_BYTES = 256
 """What an event counts for in a log's size beside what it carries: an estimate of the object itself."""
@@ -106,7 +106,7 @@ def _size(event: Event) -> int:
 class MemoryLog:
     """A log in this process: commits at once, and keeps about `keep_bytes` of settled turns, the rest whole.
 
-    `count` is told by how many bytes it has grown (or shrunk, if negative).
+    `count` is told by how many bytes it has grown (or shrunk, if negative). `first` is its first entry's offset.
     """
 
     __slots__ = (
@@ -130,7 +130,9 @@ class MemoryLog:
         "size",
     )
 
-    def __init__(self, epoch: int, keep_bytes: int, count: Callable[[int], None] = lambda more: None) -> None:
+    def __init__(
+        self, epoch: int, keep_bytes: int, count: Callable[[int], None] = lambda more: None, first: int = 0
+    ) -> None:
         self.epoch = epoch
         self.size = 0
         self._keep_bytes = keep_bytes
@@ -142,11 +144,11 @@ class MemoryLog:
         self._dropped = 0  # runs trimmed so far: a run's number minus this is its index
         self._packed = 0  # the number of the first run that may have to be packed yet
         self._floor: int | None = None
-        self._start = 0
-        self._end = 0
+        self._start = first
+        self._end = first
         self._followers: tuple[Follower, ...] = ()
-        self._fastest = 0  # the position of the follower that is furthest now
-        self._furthest = 0  # the furthest that any follower ever was
+        self._fastest = first  # the position of the follower that is furthest now
+        self._furthest = first  # the furthest that any follower ever was
         self._unsent: list[tuple[int, int]] = []  # before that: what unsettled turns hold and nobody was sent
         self._waiting = trio.lowlevel.ParkingLot()
 
@@ -166,6 +168,18 @@ class MemoryLog:
     @property
     def committed(self) -> int:
         return self._end
+
+    def position(self, offset: int) -> Position:
+        return Position(self.epoch, offset)
+
+    def covers(self, position: Position) -> bool:
+        return position.epoch == self.epoch and self._start <= position.offset <= self._end
+
+    def after(self, call: Callable[[], None], lost: Callable[[], None] = lambda: None) -> None:
+        call()
+
+    def remember(self, snapshot: Callable[[], Snapshot]) -> None:
+        """It is all in this process: nobody reads it who does not know."""
 
     # Writing.
 

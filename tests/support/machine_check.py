@@ -16,6 +16,9 @@ from typing import Any
 from trialogue.core.errors import Fault
 from trialogue.core.limits import Limits
 
+LOSSES = ("taken over", "taken over afresh", "cut off")
+"""What may become of a session whose node, or whose store, is lost."""
+
 LIMITS = Limits(queue_size=2, remembered_ids=1_000)
 
 
@@ -62,8 +65,9 @@ def check(machine: ModuleType, turns: int, *, by_shape: bool = False) -> Stats:
     """Walk through all orders of `turns` messages with every policy, cancels, repeats, drains and crashes.
 
     Args:
-        by_shape: take two nodes for one when they differ only in the names of their turns and in how ended turns
-            ended (on which nothing that follows may depend). It makes five turns affordable.
+        by_shape: lose nodes and stores, too; and take two nodes for one when they differ only in the names of their
+            turns and in how ended turns ended (on which nothing that follows may depend). It makes five turns
+            affordable.
     """
     start = Node(machine.State(), Ghost(), turns)
     seen = {_shape(start) if by_shape else start}
@@ -71,7 +75,7 @@ def check(machine: ModuleType, turns: int, *, by_shape: bool = False) -> Stats:
     transitions = 0
     while queue:
         node, path = queue.popleft()
-        for happened in _inputs(machine, node, turns):
+        for happened in _inputs(machine, node, turns, losses=by_shape):
             transitions += 1
             walked = (*path, happened)
             after = _walk(machine, node, happened, walked)
@@ -92,7 +96,7 @@ def _shape(node: Node) -> Any:
     return running and running.on_busy, slot, policies, flags, len(ghost.ended), node.unsent
 
 
-def _inputs(machine: ModuleType, node: Node, turns: int) -> Iterator[Any]:
+def _inputs(machine: ModuleType, node: Node, turns: int, *, losses: bool) -> Iterator[Any]:
     """Everything that may happen next."""
     ghost = node.ghost
     if node.unsent:
@@ -120,15 +124,15 @@ def _inputs(machine: ModuleType, node: Node, turns: int) -> Iterator[Any]:
     if not ghost.drained:
         yield machine.Drain(now=True)
     if ghost.accepted:
-        yield "crash"
+        yield from ("crash", *(LOSSES if losses else ()))
 
 
 def _walk(machine: ModuleType, node: Node, happened: Any, path: tuple[Any, ...]) -> Node:
     """One step, its effects applied to the ghost, and every rule that can be broken by it."""
     before = node.state
-    if happened == "crash":
-        state, effects = _crash(machine, node)
-        ghost = replace(node.ghost, fenced=True)
+    if isinstance(happened, str):
+        state, effects = _recover(machine, node, happened)
+        ghost = _lost(node.ghost, before, happened)
     else:
         state, effects = machine.step(before, happened, LIMITS)
         ghost = _told(machine, node.ghost, happened)
@@ -145,12 +149,26 @@ def _walk(machine: ModuleType, node: Node, happened: Any, path: tuple[Any, ...])
     return Node(state, ghost, node.unsent - sent)
 
 
-def _crash(machine: ModuleType, node: Node) -> tuple[Any, list[Any]]:
-    """What the shell does after a crash between two steps: it reads the log, which is what the ghost knows."""
+def _recover(machine: ModuleType, node: Node, happened: str) -> tuple[Any, list[Any]]:
+    """What the shell does after a crash between two steps, or after the loss of a node or a store: it reads the log,
+    which is what the ghost knows. With a node, its generation is gone."""
     state = node.state
-    running = (state.running,) if state.running else ()
-    slot = node.ghost.open
-    return machine.recover(state, (*running, *state.queue), bool(running), slot)  # type: ignore[no-any-return]
+    unended = (*((state.running,) if state.running else ()), *state.queue)
+    slot = node.ghost.open if happened == "crash" else None
+    options: dict[str, Any] = {}
+    if happened.startswith("taken over"):
+        options = {"fault": Fault("WS-008"), "afresh": happened.endswith("afresh")}
+    elif happened == "cut off":
+        options = {"cut": {turn.message_id for turn in unended[:2]}}
+    return machine.recover(state, unended, bool(state.running), slot, **options)  # type: ignore[no-any-return]
+
+
+def _lost(ghost: Ghost, before: Any, happened: str) -> Ghost:
+    """What has gone with an actor (its fence is down), or with a node (so has its generation)."""
+    if happened == "crash":
+        return replace(ghost, fenced=True)
+    again = {before.running.message_id} if happened.endswith("afresh") and before.running else set()
+    return replace(ghost, open=None, fenced=False, finished=False, started=ghost.started - again)
 
 
 def _told(machine: ModuleType, ghost: Ghost, happened: Any) -> Ghost:
@@ -219,7 +237,8 @@ def _rules_of_the_queue(
     if [turn.message_id for turn in state.queue] != expected:
         raise Violation(f"the queue is not {expected}: {happened} gave {state}", path)
     begun = [effect.turn.message_id for effect in effects if isinstance(effect, machine.Begin)]
-    waited = [turn.message_id for turn in before.queue]
+    ended = {effect.message_id for effect in effects if isinstance(effect, machine.End)}
+    waited = [turn.message_id for turn in before.queue if turn.message_id not in ended]
     if begun and begun[0] in waited and begun[0] != waited[0]:
         raise Violation(f"not the first of the queue began: {happened} gave {effects}", path)
 
@@ -285,10 +304,17 @@ def _rules_of_the_step(
             rule(set(ends) == set(dropped), "a drain ends the queue, and at last the running turn")
             rule(all(outcome.fault and outcome.fault.code == "WS-006" for outcome in ends.values()), "with WS-006")
             rule(not begins, "nothing begins while draining")
-        case "crash":
-            lost = [running.message_id] if running else []
-            rule(list(ends) == lost, "a crash ends the running turn only")
-            rule(all(outcome.fault and outcome.fault.code == "WS-007" for outcome in ends.values()), "with WS-007")
+        case str():
+            unended = [*([running.message_id] if running else []), *queued]
+            count, code = {"crash": (1, "WS-007"), "taken over": (1, "WS-008"), "cut off": (2, "WS-009")}.get(
+                happened, (0, "")
+            )
+            lost = unended[:count] if running else []
+            rule(set(ends) == set(lost), f"{happened}: so many end, the running turn first")
+            rule(all(outcome.fault and outcome.fault.code == code for outcome in ends.values()), f"with {code}")
+            starts = [effect.turn.message_id for effect in effects if isinstance(effect, machine.Start)]
+            if happened == "taken over afresh" and running:
+                rule(starts == [running.message_id] and not begins, "what nobody was told of is generated again")
 
 
 def _rules_of_a_submit(

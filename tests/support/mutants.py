@@ -209,18 +209,18 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "a crash loses the running turn silently",
-        'return _end_running(State(unended[0], slot, unended[1:], ledger, state.draining), failed(Fault("WS-007")))',
-        "return _next(State(None, slot, unended[1:], ledger, state.draining))",
+        "        state, more = _end_running(state, failed(fault))\n",
+        "        state, more = _next(replace(state, running=None))\n",
     ),
     (
         "a crash loses the queue",
-        "State(unended[0], slot, unended[1:], ledger, state.draining)",
-        "State(unended[0], slot, (), ledger, state.draining)",
+        "State(running, slot, queue, ledger, state.draining)",
+        "State(running, slot, (), ledger, state.draining)",
     ),
     (
         "a crash forgets the generation that is still closing",
-        "State(unended[0], slot, unended[1:], ledger, state.draining)",
-        "State(unended[0], None, unended[1:], ledger, state.draining)",
+        "State(running, slot, queue, ledger, state.draining)",
+        "State(running, None, queue, ledger, state.draining)",
     ),
     (
         "a crash forgets which ids have ended",
@@ -229,7 +229,37 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "a crash forgets the drain",
-        "State(unended[0], slot, unended[1:], ledger, state.draining)",
-        "State(unended[0], slot, unended[1:], ledger, False)",
+        "State(running, slot, queue, ledger, state.draining)",
+        "State(running, slot, queue, ledger, False)",
+    ),
+    (
+        "a take-over loses the turn that is to be generated afresh",
+        "        state, more = replace(state, slot=running.message_id), [Start(running)]",
+        "        state, more = replace(state, slot=running.message_id), []",
+    ),
+    (
+        "a take-over takes no slot for it",
+        "        state, more = replace(state, slot=running.message_id), [Start(running)]",
+        "        state, more = state, [Start(running)]",
+    ),
+    (
+        "a take-over generates again what clients have seen a part of",
+        "    elif afresh:\n",
+        "    elif True:\n",
+    ),
+    (
+        "a turn that was told lost goes on",
+        "    elif running.message_id in cut:\n",
+        "    elif False:\n",
+    ),
+    (
+        "a queued turn that was told lost goes on",
+        "        if turn.message_id in cut:\n",
+        "        if False:\n",
+    ),
+    (
+        "a queued turn that was told lost has two ends",
+        "            state, gone = _end(replace(state, queue=kept), turn, GONE)\n",
+        "            state, gone = _end(state, turn, GONE)\n",
     ),
 )

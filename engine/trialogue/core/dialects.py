@@ -227,19 +227,38 @@ class V1Dialect(SeedDialect):
     follows. So an entry's offset on the wire is its place in the log plus one.
     """
 
-    __slots__ = ()
+    __slots__ = ("_epoch", "_untold")
 
     name: ClassVar[str] = "trialogue.v1"
 
+    def __init__(self, lang: Lang = "ko") -> None:
+        super().__init__(lang)
+        self._epoch = 0  # of the positions that the client has been told
+        self._untold = False  # it has changed since
+
     def feed(self, offset: int, event: Event) -> Sequence[bytes]:
         if type(event) is Tokens:
-            return self._token_frames(event, offset)
+            frames = self._token_frames(event, offset)
+            return self._with_epoch(frames) if self._untold else frames
+        if type(event) is Fenced:
+            self._untold = self._untold or event.epoch != self._epoch
+            self._epoch = event.epoch
         body = self._body(event)
-        return (dump({**body, "offset": offset + 1}),) if body else NO_FRAMES
+        if not body:
+            return NO_FRAMES
+        frame = dump({**body, "offset": offset + 1})
+        return self._with_epoch((frame,)) if self._untold else (frame,)
+
+    def _with_epoch(self, frames: Sequence[bytes]) -> Sequence[bytes]:
+        """The first frame of an epoch says so."""
+        self._untold = False
+        first, *rest = frames
+        return [first[:-1] + b',"epoch":%d}' % self._epoch, *rest]
 
     def reply(self, reply: Reply) -> Sequence[bytes]:
         match reply:
             case Ready():
+                self._epoch = int(reply.position.partition(":")[0])
                 body = {name: getattr(reply, name) for name in Ready.__dataclass_fields__}
                 return (dump({"type": "session_ready", **body}),)
             case CancelResult(message_id, outcome):

@@ -17,7 +17,7 @@ through every order of inputs and plant mutants in this text; each must be caugh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import blake2b
@@ -87,6 +87,10 @@ STOPPED: Mapping[Ending, Outcome] = {
 
 def failed(fault: Fault) -> Outcome:
     return Outcome(Ending.FAILED, fault=fault)
+
+
+GONE = failed(Fault("WS-009"))
+"""How a turn ends that the shared store was lost with."""
 
 
 # ── Inputs: what happened ────────────────────────────────────────────────────────────────────────────────────────
@@ -462,18 +466,44 @@ def _drain(state: State, now: bool) -> tuple[State, list[Effect]]:
     return state, effects
 
 
-def recover(state: State, unended: tuple[Turn, ...], begun: bool, slot: str | None) -> tuple[State, list[Effect]]:
-    """After a crash of the actor: what the log says is what was promised; the rest of `state` is kept.
+def recover(
+    state: State,
+    unended: tuple[Turn, ...],
+    begun: bool,
+    slot: str | None,
+    *,
+    fault: Fault = Fault("WS-007"),  # noqa: B008 - frozen
+    afresh: bool = False,
+    cut: Container[str] = (),
+) -> tuple[State, list[Effect]]:
+    """After a crash of the actor, or of its node: what the log says is what was promised; the rest of `state` is kept.
 
     Args:
         state: the last state; only its ledger and its drain are believed.
         unended: the accepted turns without an end, in the order of acceptance, the begun one first.
-        begun: whether the first of them has a `stream_start`. It is lost (WS-007); the others go on.
+        begun: whether the first of them has a `stream_start`. It is lost (`fault`); the others go on.
         slot: the message id of the crashed actor's generation, fenced by now, if it is still open.
+        afresh: nobody has been told anything of the one that has begun: it is not lost, but generated once more. The
+            only case in which a message id starts a generation again; its former one is nowhere any more (no `slot`).
+        cut: turns whose clients have been told that the store was gone: they end so.
     """
     ids = {turn.message_id: Known(turn.digest) for turn in unended}
     ended = {key: known for key, known in state.ledger.items() if known.outcome}
     ledger = Ledger(ended | ids)
-    if begun:
-        return _end_running(State(unended[0], slot, unended[1:], ledger, state.draining), failed(Fault("WS-007")))
-    return _next(State(None, slot, unended, ledger, state.draining))
+    running, queue = (unended[0], unended[1:]) if begun else (None, unended)
+    state = State(running, slot, queue, ledger, state.draining)
+    effects: list[Effect] = []
+    for turn in queue:
+        if turn.message_id in cut:
+            kept = tuple(other for other in state.queue if other is not turn)
+            state, gone = _end(replace(state, queue=kept), turn, GONE)
+            effects += gone
+    if running is None:
+        state, more = _next(state)
+    elif running.message_id in cut:
+        state, more = _end_running(state, GONE)
+    elif afresh:
+        state, more = replace(state, slot=running.message_id), [Start(running)]
+    else:
+        state, more = _end_running(state, failed(fault))
+    return state, effects + more

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from trialogue.core.dialects import NO_FRAMES, Dialect, dump, plain
 from trialogue.core.errors import Lang
-from trialogue.core.events import Custom, Ended, Event, Failed, Ready, Replay, Reply, Sources, Status, Tokens
+from trialogue.core.events import Custom, Ended, Event, Failed, Fenced, Ready, Replay, Reply, Sources, Status, Tokens
 
 HEARTBEAT: Sequence[bytes] = (b": ping\n\n",)
 """A comment: clients pass it over, and proxies see that the response is alive."""
@@ -56,6 +56,8 @@ class SseDialect(Dialect):
 
     def feed(self, offset: int, event: Event) -> Sequence[bytes]:
         if self.over or event.message_id != self._message_id:
+            if type(event) is Fenced:
+                self._epoch = str(event.epoch)
             return NO_FRAMES
         if type(event) is Tokens:
             return self._chunks(event, offset)
