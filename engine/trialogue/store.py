@@ -44,10 +44,14 @@ class Verdict(Enum):
 
 
 class Claim(NamedTuple):
-    """Who owns a session now. If this node does, `fence` is where its `Fenced` stands; else it is None."""
+    """Who owns a session now. If this node does, `fence` is where its `Fenced` stands; else it is None.
+
+    `made`: there was no stream, or an empty one.
+    """
 
     owner: str
     fence: Position | None = None
+    made: bool = False
 
 
 class StoreGone(Exception):

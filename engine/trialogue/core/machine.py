@@ -54,6 +54,10 @@ Asker = int | None
 Upstream = Literal["closed", "abandoned"]
 
 
+def digest_of(content: str) -> bytes:
+    return blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One user message and, later, its answer. The id is the client's."""
@@ -66,7 +70,7 @@ class Turn:
     @property
     def digest(self) -> bytes:
         """Eight bytes that tell whether a repeated id came with the same content."""
-        return blake2b(self.content.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        return digest_of(self.content)
 
 
 @dataclass(frozen=True, slots=True)
