@@ -56,14 +56,14 @@ async def test_a_broken_connection_hurts_no_other_of_a_broadcast() -> None:
 
 async def test_sessions_of_different_principals_never_meet() -> None:
     async with bench() as it:
-        assert it.hub.session("alice", "s") is not it.hub.session("bob", "s")
-        assert it.hub.session("alice", "s") is it.hub.session("alice", "s")
+        assert (await it.hub.session("alice", "s")) is not (await it.hub.session("bob", "s"))
+        assert (await it.hub.session("alice", "s")) is (await it.hub.session("alice", "s"))
 
 
 async def test_epochs_grow_even_if_the_clock_does_not() -> None:
     hub = Hub(Scripted(), now_ms=lambda: 1000)
     async with hub.open():
-        epochs = [hub.session("", name).log.epoch for name in "abc"]
+        epochs = [(await hub.session("", name)).log.epoch for name in "abc"]
     assert epochs == [1000, 1001, 1002]
 
 
@@ -71,7 +71,7 @@ async def test_without_a_running_hub_nobody_attaches() -> None:
     hub = Hub(Scripted())
     assert not hub.running
     with pytest.raises(RuntimeError, match="not running"):
-        hub.session("", "s")
+        (await hub.session("", "s"))
     assert repr(hub) == "<Hub closed, 0 sessions, 0 connections>"
 
 

@@ -129,7 +129,7 @@ async def test_a_position_means_nothing_in_this_dialect(autojump_clock: MockCloc
         client = await it.connect(dialect="onerag")
         await it.ask(client, "a")
         it.service.emit("a", "one ", "two ")
-        log = it.hub.session("", "s").log
+        log = (await it.hub.session("", "s")).log
         back = await it.connect(dialect="onerag", after=Position(log.epoch, log.end - 1))
         assert text(back, "a~r1") == "one two "
 
@@ -145,7 +145,7 @@ async def test_a_turn_is_stopped_under_the_name_that_its_client_knows(autojump_c
         await settle()
         assert [frame["finish_reason"] for frame in back.told("stream_end")] == ["cancelled"]
         assert [frame["message_id"] for frame in client.told("stream_end")] == ["a"]
-        log = it.hub.session("", "s").log
+        log = (await it.hub.session("", "s")).log
         assert [event.acked for _, event in log.read(0, log.end) if isinstance(event, Receipt)] == [1]
 
 
@@ -190,13 +190,13 @@ async def test_a_deleted_session_waits_for_nobody_to_come_back(autojump_clock: M
     async with bench(Scripted(obeys=False)) as it:
         client = await it.connect(dialect="onerag")
         await it.ask(client, "a")
-        old = it.hub.session("", "s")
+        old = await it.hub.session("", "s")
         client.leave(1006)
         await settle()
         assert it.hub.delete("", "s")
         again = await it.connect()
         assert again.frames[0]["resumed"] == "new"
-        assert it.hub.session("", "s") is not old
+        assert (await it.hub.session("", "s")) is not old
         assert it.hub.shelf.vacant == 1  # the old one, until its upstream is given up
         await trio.sleep(1)
         assert it.hub.shelf.vacant == 0
@@ -204,7 +204,7 @@ async def test_a_deleted_session_waits_for_nobody_to_come_back(autojump_clock: M
 
 async def test_a_reserved_session_is_there_and_goes_when_nobody_comes(autojump_clock: MockClock) -> None:
     async with bench(session_ttl=5) as it:
-        it.hub.session("", "s").reserve()
+        (await it.hub.session("", "s")).reserve()
         await settle()
         assert ("", "s") in it.hub.sessions
         assert it.hub.shelf.vacant == 1

@@ -8,8 +8,9 @@ wakes the writer task. Whatever a client sends, and however it breaks, ends here
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any, Protocol, assert_never
 
@@ -17,9 +18,9 @@ import trio
 
 from trialogue.admission import Budget
 from trialogue.alarms import Alarm
-from trialogue.core.dialects import SUBPROTOCOL, Dialect
+from trialogue.core.dialects import SUBPROTOCOL, Dialect, Muted
 from trialogue.core.errors import CloseCode, Fault
-from trialogue.core.events import Failed, Goaway, Pong, Ready, Replay, Reply
+from trialogue.core.events import CancelResult, Failed, Goaway, Pong, Ready, Replay, Reply
 from trialogue.core.machine import Cancel, Policy, Submit, Turn
 from trialogue.core.protocol import (
     ClientAck,
@@ -34,7 +35,8 @@ from trialogue.core.protocol import (
 )
 from trialogue.hub import Hub
 from trialogue.log import Entry, Follower, Gap, Position
-from trialogue.session import Session
+from trialogue.nodes import AnySession
+from trialogue.store import StoreGone
 from trialogue.tracing import session_fields
 
 logger = logging.getLogger(__name__)
@@ -122,6 +124,7 @@ class Connection:
         "_budget",
         "_dialect",
         "_dismissal",
+        "_doubted",
         "_expiry",
         "_filled",
         "_follower",
@@ -130,6 +133,7 @@ class Connection:
         "_heartbeat",
         "_hub",
         "_limits",
+        "_muted",
         "_nursery",
         "_replies",
         "_session",
@@ -148,11 +152,13 @@ class Connection:
         self._transport = transport
         self._dialect = dialect
         self._handshake = handshake
-        self._session: Session
+        self._session: AnySession
         self._follower: Follower
         self._nursery: trio.Nursery
         self._heartbeat: Alarm
         self._replies: list[Reply] = []
+        self._doubted: list[str | None] = []  # cancels whose answer was lost with the entries that it was about
+        self._muted: set[str] = set()
         self._full = False
         self._filled: trio.Event | None = None  # set for the writer, once there is one
         self._dismissal: tuple[CloseCode, str] | None = None
@@ -169,11 +175,16 @@ class Connection:
     async def run(self) -> None:
         """Attach, serve, detach. Cancelled from outside: detached as a drop, the transport is left to its owner."""
         hub, handshake = self._hub, self._handshake
-        self._session = session = hub.session(handshake.principal, handshake.session_id)
+        try:
+            self._session = session = await hub.session(handshake.principal, handshake.session_id)
+        except StoreGone:
+            await self._turn_away(Fault("WS-009"))
+            return
         self._budget = hub.admission.enter(handshake.client)
         after = handshake.after if self._dialect.resumes else None
-        self.start, resumed = session.place(after, handshake.turn)
-        self._follower = session.log.follow(self.start, self._poke)
+        start, resumed = session.place(after, handshake.turn)
+        self._follower = session.log.follow(start, self._poke)
+        self.start = self._follower.position
         stop = False
         hub.attached(self, session)
         self._heartbeat = hub.alarm(handshake.heartbeat_s, self._probe)
@@ -193,9 +204,15 @@ class Connection:
             if self._expiry:
                 self._expiry.cancel()
             hub.admission.leave(self._budget)
-            hub.detached(self, session, stop=stop)
+            hub.detached(self, self._session, stop=stop)
         if self._dismissal:
             await self._transport.close(*self._dismissal)
+
+    async def _turn_away(self, fault: Fault) -> None:
+        """There is no session to be had now."""
+        self._hub.meter.refused(fault.code)
+        self._transport.write(self._dialect.reply(Failed(self._handshake.turn or "unknown", fault)))
+        await self._transport.close(CloseCode.OVERLOADED, "the sessions' store is not reachable")
 
     def _greet(self, resumed: str) -> None:
         session, limits, running = self._session, self._limits, self._session.state.running
@@ -206,7 +223,7 @@ class Connection:
                 resumed=resumed,  # type: ignore[arg-type]
                 running=running.message_id if running else None,
                 queued=[turn.message_id for turn in session.state.queue],
-                connections=len(session.clients),
+                connections=session.present,
                 limits={
                     "content_chars": limits.max_content_chars,
                     "frame_bytes": limits.max_frame_bytes,
@@ -233,6 +250,16 @@ class Connection:
 
     def reply(self, reply: Reply) -> None:
         """Send something to this client alone, after every entry that is in the log now. Never blocks or raises."""
+        self._session.log.after(partial(self._reply, reply), partial(self._doubt, reply))
+
+    def _doubt(self, reply: Reply) -> None:
+        """What it tells of never came into the log. Whether a turn was stopped, the session's next owner says."""
+        if isinstance(reply, CancelResult):
+            self._doubted.append(reply.message_id)
+        else:
+            self._reply(reply)
+
+    def _reply(self, reply: Reply) -> None:
         if self._dismissal:
             return  # nothing follows a goodbye
         self._catch_up()
@@ -241,13 +268,31 @@ class Connection:
         elif len(self._replies) < self._limits.max_replies:
             self._replies.append(reply)
         else:
-            self.dismiss(CloseCode.TOO_SLOW, "too slow")
+            self._end(CloseCode.TOO_SLOW, "too slow")
 
     def dismiss(self, code: CloseCode, reason: str, goaway: Goaway | None = None) -> None:
-        """Close this connection after what it has been handed. Idempotent: the first reason stands."""
+        """Close this connection after what is in the log now. Idempotent: the first reason stands."""
+        end = partial(self._end, code, reason, goaway)
+        self._session.log.after(end, end)
+
+    def swap(self, session: AnySession) -> None:
+        """The session is that object from now on, with the same log."""
+        self._session = session
+        doubted, self._doubted = self._doubted, []
+        for message_id in doubted:
+            session.tell(Cancel(message_id, self.number))
+
+    def mute(self, message_ids: Iterable[str]) -> None:
+        """Tell no entry of these turns, up to their ends: how they end has been told."""
+        self._muted.update(message_ids)
+        if self._muted and not isinstance(self._dialect, Muted):
+            self._dialect = Muted(self._dialect, self._muted)
+
+    def _end(self, code: CloseCode, reason: str, goaway: Goaway | None = None) -> None:
+        """Close this connection after what it has been handed."""
         if self._dismissal is None:
             if goaway:
-                self.reply(goaway)
+                self._reply(goaway)
             self._dismissal = (code, reason)
             self._hub.meter.dismissed(code)
             if not self._full:
@@ -262,7 +307,7 @@ class Connection:
             return
         left = credential.remaining()
         if left <= 0:
-            self.dismiss(CloseCode.POLICY, "the credential has expired", Goaway("expired", 0))
+            self._end(CloseCode.POLICY, "the credential has expired", Goaway("expired", 0))
         else:
             self._expiry = self._hub.alarm(min(left, CREDENTIAL_SECONDS), self._check_credential)
 
@@ -292,7 +337,7 @@ class Connection:
                 self._finish()
         except Exception:
             logger.exception("failed to write", extra=self._names())
-            self.dismiss(CloseCode.CRASHED, "internal error")
+            self._end(CloseCode.CRASHED, "internal error")
         return True
 
     def _catch_up(self) -> None:
@@ -304,17 +349,17 @@ class Connection:
                 entries = self._follower.take(BATCH_ENTRIES)
                 self._hand_over([frame for entry in entries for frame in self._dialect.feed(*entry)])
         except Gap:
-            self.dismiss(CloseCode.TOO_SLOW, "too slow: what it has not read is gone")
+            self._end(CloseCode.TOO_SLOW, "too slow: what it has not read is gone")
         except Exception:
             logger.exception("failed to write", extra=self._names())
-            self.dismiss(CloseCode.CRASHED, "internal error")
+            self._end(CloseCode.CRASHED, "internal error")
 
     def _transmit(self, reply: Reply) -> None:
         try:
             self._hand_over(self._dialect.reply(reply))
         except Exception:
             logger.exception("failed to write", extra=self._names())
-            self.dismiss(CloseCode.CRASHED, "internal error")
+            self._end(CloseCode.CRASHED, "internal error")
 
     def _hand_over(self, frames: Sequence[bytes]) -> None:
         """To the transport; when the dialect has nothing more to tell, they were the last."""
@@ -324,7 +369,7 @@ class Connection:
             self._finish()
 
     def _finish(self) -> None:
-        self.dismiss(CloseCode.NORMAL, "all is told")
+        self._end(CloseCode.NORMAL, "all is told")
 
     def _mark_full(self) -> None:
         """From now on the writer waits for room; most connections never need one (3 KB each)."""
@@ -348,7 +393,7 @@ class Connection:
                         return  # the reader hears of it, and knows the code
                 if patience.cancelled_caught:
                     self._full = False
-                    self.dismiss(CloseCode.TOO_SLOW, "too slow")
+                    self._end(CloseCode.TOO_SLOW, "too slow")
             self._resume()
             if self._dismissal and not self._full:
                 self._nursery.cancel_scope.cancel()
@@ -359,7 +404,7 @@ class Connection:
         while self._replies and not self._full and not self._follower.behind:
             reply = self._replies.pop(0)
             if isinstance(reply, Replay) and not self._session.state.idle:
-                self._session.postpone(reply, self)
+                self._session.postpone(reply.events[0].message_id, self)
             else:
                 self._transmit(reply)
 
@@ -383,9 +428,9 @@ class Connection:
             except Disconnected as gone:
                 return gone.code in (1000, 1005)
             if isinstance(message, bytes):
-                self.dismiss(CloseCode.BINARY, "binary frames are not understood")
+                self._end(CloseCode.BINARY, "binary frames are not understood")
             elif self._too_big(message):
-                self.dismiss(CloseCode.TOO_BIG, f"more than {self._limits.max_frame_bytes} bytes")
+                self._end(CloseCode.TOO_BIG, f"more than {self._limits.max_frame_bytes} bytes")
             elif self._dismissal is None:
                 self._obey(message)
             # With the one in `receive`, a second checkpoint: the session has acted on this frame before the next is
@@ -428,6 +473,7 @@ class Connection:
                 assert_never(command)
 
     def _submit(self, message: ClientMessage) -> None:
+        self._muted.discard(message.message_id)
         known = message.message_id in self._session.state.ledger
         fault = None if known else self._hub.refusal()
         if fault:

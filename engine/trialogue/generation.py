@@ -438,6 +438,10 @@ class Generation:
         if self._settled or self._ending is None or not (self._closed or self._abandoned):
             return
         self._settled = True
+        self._log.after(self._report, self._report)  # what waits for a store has not been sent to anybody
+
+    def _report(self) -> None:
+        assert self._ending
         upstream: Upstream = "closed" if self._closed else "abandoned"
         try:
             sent, chars, text = self._sent(self._ending)

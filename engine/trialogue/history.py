@@ -141,8 +141,9 @@ class History:
         return bool(self.began) and self._spoken not in self.began
 
     def snapshot(self, confirmed_id: str | None) -> Snapshot:
-        """What is to be remembered of ended turns when they are trimmed."""
-        return Snapshot([Remembered(past.digest, past.ending) for past in self.past.values()], confirmed_id)
+        """What is to be remembered of ended turns when they are trimmed: of those whose ends are committed."""
+        done = (past for past in self.past.values() if past.end <= self.log.committed)
+        return Snapshot([Remembered(past.digest, past.ending) for past in done], confirmed_id)
 
     def place(self, after: Position | None, message_id: str | None = None) -> tuple[int, Resumed]:
         """Where a new connection starts to follow, and what that is called.

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from random import randrange
 from typing import Any, Self
 
@@ -26,10 +27,14 @@ from trialogue.core.machine import Cancel, Drain, State, Turn, refusal
 from trialogue.log import Log
 from trialogue.memory_log import MemoryLog
 from trialogue.metrics import Meter, NullMeter
+from trialogue.nodes import AnySession, Nodes
+from trialogue.remote_client import RemoteClient
 from trialogue.service import Service
 from trialogue.session import Client, Session
+from trialogue.shared_log import Durability
 from trialogue.shelf import Shelf
 from trialogue.slots import Slots
+from trialogue.store import Store
 from trialogue.tracing import NullTracer, Tracer, session_fields
 
 logger = logging.getLogger(__name__)
@@ -61,6 +66,8 @@ class Hub:
         meter: Meter | None = None,
         *,
         tracer: Tracer | None = None,
+        store: Store | None = None,
+        durability: Durability = "ahead",
         make_log: Callable[[int, int, Callable[[int], None]], Log] = MemoryLog,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -68,7 +75,8 @@ class Hub:
         self.limits = limits or Limits()
         self.meter = meter or NullMeter()
         self.tracer = tracer or NullTracer()
-        self.sessions: dict[tuple[str, str], Session] = {}
+        self.store = store
+        self.sessions: dict[tuple[str, str], AnySession] = {}
         self.census = Census()
         self.admission = Admission(self.limits, trio.current_time)
         self.slots = Slots(self.limits.max_generations)
@@ -78,6 +86,8 @@ class Hub:
         self._make_log = make_log
         self._now_ms = now_ms
         self._epoch = 0
+        self._durability = durability
+        self._nodes: Nodes | None = None
         self._commons: Commons | None = None
         self._waiting = trio.lowlevel.ParkingLot()
 
@@ -93,7 +103,8 @@ class Hub:
     @property
     def ready(self) -> bool:
         """Would a message be accepted now?"""
-        return self.running and self.service is not None and not self.draining
+        reachable = self.store is None or self.store.reachable
+        return self.running and self.service is not None and reachable and not self.draining
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Self, None]:
@@ -116,23 +127,57 @@ class Hub:
                 goodbye=self._say_goodbye,
             )
             try:
-                yield self
+                async with self._among_nodes(self._commons):
+                    yield self
             finally:
                 self._commons = None
                 nursery.cancel_scope.cancel()
 
+    @asynccontextmanager
+    async def _among_nodes(self, commons: Commons) -> AsyncGenerator[None]:
+        """Share the sessions with other nodes, if there is a store for that. Raises StoreGone, at the start only."""
+        if self.store is None:
+            yield
+            return
+
+        def supervise(session: Session) -> None:
+            commons.nursery.start_soon(self._supervise, session)
+
+        self._nodes = Nodes(self.store, commons, self.sessions, supervise, self._new_epoch, self._durability)
+        async with self.store.open(self._nodes):
+            commons.alarms.set(trio.current_time() + self._touch_seconds, self._touch)
+            yield
+
+    @property
+    def _touch_seconds(self) -> float:
+        return max(1.0, self.limits.session_ttl / 4)
+
+    def _touch(self) -> None:
+        """What this node owns is to live in the store for as long as here; and a while longer, should the node go."""
+        assert self._nodes
+        self._nodes.touch(2 * self.limits.session_ttl)
+        self.alarm(self._touch_seconds, self._touch)
+
+    def _new_epoch(self) -> int:
+        self._epoch = max(self._epoch + 1, self._now_ms())
+        return self._epoch
+
     # For connections.
 
-    def session(self, principal: str, session_id: str) -> Session:
-        """The session with that id, spawned if there is none. Raises RuntimeError when the hub does not run."""
+    async def session(self, principal: str, session_id: str) -> AnySession:
+        """The session with that id, spawned if there is none. Raises RuntimeError when the hub does not run.
+
+        No checkpoint without a store. With one, it may have to be read: raises StoreGone if it can't be.
+        """
         commons = self._commons
         if commons is None:
             raise RuntimeError("the hub is not running: enter `open()` (or the app's lifespan) before connections come")
         key = (principal, session_id)
+        if self._nodes is not None:
+            return await self._nodes.load(key)
         session = self.sessions.get(key)
         if session is None:
-            self._epoch = max(self._epoch + 1, self._now_ms())
-            log = self._make_log(self._epoch, self.limits.log_bytes, self.shelf.count)
+            log = self._make_log(self._new_epoch(), self.limits.log_bytes, self.shelf.count)
             session = self.sessions[key] = Session(key, log, commons)
             commons.nursery.start_soon(self._supervise, session)
             if self.draining:
@@ -144,12 +189,19 @@ class Hub:
         assert self._commons
         return self._commons.alarms.set(trio.current_time() + seconds, call)
 
-    def attached(self, client: Client, session: Session) -> None:
+    async def find(self, principal: str, session_id: str) -> AnySession | None:
+        """The session with that id, if there is one on any node. Raises StoreGone."""
+        key = (principal, session_id)
+        if key not in self.sessions and self._nodes and await self._nodes.exists(key):
+            return await self._nodes.load(key)
+        return self.sessions.get(key)
+
+    def attached(self, client: Client, session: AnySession) -> None:
         self.connections += 1
         self.meter.attached()
         session.attach(client)
 
-    def detached(self, client: Client, session: Session, *, stop: bool) -> None:
+    def detached(self, client: Client, session: AnySession, *, stop: bool) -> None:
         self.connections -= 1
         session.detach(client, stop=stop)
         self._changed()
@@ -159,6 +211,8 @@ class Hub:
         limits = self.limits
         if self.draining:
             return Fault("WS-006")
+        if self.store is not None and not self.store.reachable:
+            return Fault("WS-009")
         if self.service is None:
             return Fault("WS-002")
         if limits.max_abandoned and self.census.abandoned >= limits.max_abandoned:
@@ -180,7 +234,7 @@ class Hub:
         One result per turn that was stopped, the running one first, or one that says why none was. None at all: the
         session's actor did not answer in time. Cancelled: the turns are stopped all the same.
         """
-        session = self.sessions.get((principal, session_id))
+        session = await self.find(principal, session_id)
         if session is None:
             return [CancelResult(message_id, "unknown")]
         with session.errand() as errand, trio.move_on_after(ANSWER_SECONDS):
@@ -193,9 +247,11 @@ class Hub:
 
         Who attaches with that id from now on attaches to a new one.
         """
-        session = self.sessions.pop((principal, session_id), None)
+        session = self.sessions.get((principal, session_id))
         if session is None:
             return False
+        if self._nodes is None:  # else it stays until its stream has gone, lest two write there
+            del self.sessions[principal, session_id]
         session.delete()
         return True
 
@@ -212,10 +268,10 @@ class Hub:
         return self._hand(session, body) if session else 0
 
     def broadcast(self, body: Mapping[str, Any]) -> int:
-        """Hand a JSON object to all connections of all sessions. Returns to how many."""
+        """Hand a JSON object to all connections of all sessions of this node. Returns to how many."""
         return sum(self._hand(session, body) for session in tuple(self.sessions.values()))
 
-    def _hand(self, session: Session, body: Mapping[str, Any]) -> int:
+    def _hand(self, session: AnySession, body: Mapping[str, Any]) -> int:
         clients = tuple(session.clients.values())
         for client in clients:
             client.reply(Custom(body))
@@ -232,14 +288,20 @@ class Hub:
                     if crashes:
                         session.recover()
                     await session.run()
+                    if self._nodes:
+                        self._nodes.over(session)
                     return
                 except Exception:
                     logger.exception("a session's actor crashed", extra=session_fields(*session.key))
                     self.meter.crashed()
+                if session.retired:
+                    return  # it owes nothing to anybody any more
                 now = trio.current_time()
                 crashes = [*(crash for crash in crashes if now - crash <= CRASH_WINDOW), now]
                 if len(crashes) > MAX_CRASHES:
                     session.give_up()
+                    if self._nodes:
+                        self._nodes.release(session)
                     return
         except Exception:
             logger.exception("a session cannot even be given up", extra=session_fields(*session.key))
@@ -247,7 +309,8 @@ class Hub:
             if self.sessions.get(session.key) is session:
                 del self.sessions[session.key]
             self.shelf.take(session)
-            session.log.close()
+            if not session.retired:
+                session.log.close()
             self._changed()
 
     def _changed(self) -> None:
@@ -262,6 +325,9 @@ class Hub:
         little more if there are thousands of turns to end). Cancelled: no new turns are taken all the same.
         """
         self.draining = True
+        if self._nodes:
+            self._nodes.leave()
+            self._send_away()
         with trio.move_on_after(timeout):
             busy_first = sorted(self.sessions.values(), key=lambda session: session.state.idle)
             await self._tell_in_batches(busy_first, Drain(now=False), timeout / 2)
@@ -273,10 +339,18 @@ class Hub:
         for session in tuple(self.sessions.values()):
             self._say_goodbye(session)
         with trio.move_on_after(farewell / 2):
-            while self.connections:
+            while self.connections or (self._nodes and self._nodes.owning):
                 await self._waiting.park()
 
-    async def _tell_in_batches(self, sessions: Sequence[Session], message: Drain, within: float) -> None:
+    def _send_away(self) -> None:
+        """With a store, nobody need wait for the end of what runs: it is in the log, and any node follows that."""
+        for session in tuple(self.sessions.values()):
+            for client in session.clients.values():
+                if isinstance(client, RemoteClient):
+                    continue
+                self._dismiss(client)
+
+    async def _tell_in_batches(self, sessions: Sequence[AnySession], message: Drain, within: float) -> None:
         """Tell them all, in that order, in `within` seconds at most."""
         pause = min(DRAIN_PAUSE, within * DRAIN_BATCH / max(1, len(sessions)))
         for start in range(0, len(sessions), DRAIN_BATCH):
@@ -291,9 +365,16 @@ class Hub:
                 while not session.drained and self.sessions.get(session.key) is session:
                     await self._waiting.park()
 
-    def _say_goodbye(self, session: Session) -> None:
-        """Close its connections with 1012. Each is told its own time to come back, so that they do not come as one."""
-        spread_ms = 1000 * self.connections // RETURNS_PER_SECOND
+    def _say_goodbye(self, session: AnySession) -> None:
+        """Close its connections with 1012; and with a store, let another node have it."""
         for client in tuple(session.clients.values()):
-            goaway = Goaway("drain", MIN_RETURN_MS + randrange(spread_ms + 1))  # noqa: S311 - no secret
-            client.dismiss(CloseCode.RESTART, "restart", goaway)
+            if not isinstance(client, RemoteClient):
+                self._dismiss(client)
+        if self._nodes and isinstance(session, Session):
+            session.log.after(partial(self._nodes.release, session))
+
+    def _dismiss(self, client: Client) -> None:
+        """Each is told its own time to come back, so that they do not come as one."""
+        spread_ms = 1000 * self.connections // RETURNS_PER_SECOND
+        goaway = Goaway("drain", MIN_RETURN_MS + randrange(spread_ms + 1))  # noqa: S311 - no secret
+        client.dismiss(CloseCode.RESTART, "restart", goaway)

@@ -54,8 +54,8 @@ class Log(Protocol):
     design.
     """
 
-    epoch: int
-
+    @property
+    def epoch(self) -> int: ...
     @property
     def start(self) -> int: ...
     @property

@@ -8,12 +8,13 @@ at most one input per connection and three facts per generation wait in it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Container, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from math import inf
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 import trio
 
@@ -31,6 +32,7 @@ from trialogue.core.events import (
     Presence,
     Replay,
     Reply,
+    Snapshot,
     Started,
     Status,
     Typing,
@@ -43,6 +45,7 @@ from trialogue.core.machine import (
     Asker,
     Begin,
     Cancel,
+    Closed,
     Drain,
     Effect,
     End,
@@ -85,6 +88,12 @@ class Client(Protocol):
     def dismiss(self, code: CloseCode, reason: str, goaway: Goaway | None = None) -> None:
         """Close it, after everything that it has been handed."""
 
+    def swap(self, session: Any) -> None:
+        """Its session is another object from now on, with the same log: the owner has changed."""
+
+    def mute(self, message_ids: Iterable[str]) -> None:
+        """It has been told by replies how these turns end: it is told no entry of them, up to their ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Crash:
@@ -105,7 +114,7 @@ class Session:
         "_deleted",
         "_expires_at",
         "_expiry",
-        "_history",
+        "_gone",
         "_in_hand",
         "_inbox",
         "_linger",
@@ -118,6 +127,7 @@ class Session:
         "confirmed_id",
         "errands",
         "generations",
+        "history",
         "key",
         "log",
         "state",
@@ -136,10 +146,11 @@ class Session:
         self._told_at = 0.0  # when what is in hand was put into the inbox
         self._in_hand: Input | Crash | Wake | None = None
         self._traces: dict[str, Trace] = {}  # of turns that are not settled
-        self._history = History(log, self.generations)
+        self.history = History(log, self.generations)
         self._repeats: list[Repeat] = []
         self._returns = ("", 0)  # the turn that clients have last come back to, and how many
         self._deleted = False
+        self._gone: trio.Event | None = None  # it has been retired; set when nothing of it is open any more
         self._linger: Alarm | None = None
         self._expiry: Alarm | None = None
         self._expires_at = inf
@@ -164,6 +175,15 @@ class Session:
         return self.confirmed_id or (f"{principal}/{session_id}" if principal else session_id)
 
     @property
+    def present(self) -> int:
+        """Its connections, on all nodes."""
+        return len(self.clients)
+
+    @property
+    def retired(self) -> bool:
+        return self._gone is not None
+
+    @property
     def drained(self) -> bool:
         """It is leaving, and owes nothing to anybody: every turn has its end, its receipt, and its service told."""
         return self.state.draining and self.state.idle and not self.generations
@@ -182,16 +202,16 @@ class Session:
         Args:
             message_id: of the one turn that it comes for, if it does: it starts inside that turn, known or to come.
         """
-        return self._history.place(after, message_id)
+        return self.history.place(after, message_id)
 
     def unanswered(self, before: int) -> list[UserMessage]:
         """The running and the queued turns' questions, for a connection whose log begins (at `before`) after them."""
-        return self._history.unanswered(before)
+        return self.history.unanswered(before)
 
     def rejoin(self) -> tuple[str, int] | None:
         """The turn in whose midst a client comes back, and how many have by now; None if none runs."""
         running = self.state.running
-        if running is None or running.message_id not in self._history.began:
+        if running is None or running.message_id not in self.history.began:
             return None
         message_id, times = self._returns
         self._returns = (running.message_id, times + 1 if running.message_id == message_id else 1)
@@ -258,6 +278,21 @@ class Session:
         self.tell(Cancel(None, None))
         self.tell(Drain(now=False))
 
+    def retire(self) -> trio.Event:
+        """It decides nothing any more, and appends nothing: somebody else owns the session, or nobody.
+
+        Idempotent. Returns what is set once nothing that it has opened is open any more.
+        """
+        if self._gone is None:
+            self._gone = trio.Event()
+            self._commons.shelf.take(self)
+            for alarm in (self._linger, self._expiry):
+                if alarm:
+                    alarm.cancel()
+            self._fence_all()
+            self.tell(Wake())
+        return self._gone
+
     def shed(self) -> None:
         """Let go of ended turns."""
         self.log.shed()
@@ -277,9 +312,9 @@ class Session:
             if client is not origin:
                 client.reply(Typing(active))
 
-    def postpone(self, replay: Replay, client: Client) -> None:
-        """It had to wait for its client, and would go into the turn that runs by now: it comes after that."""
-        self._repeats.append(Repeat(client.number, replay.events[0].message_id))
+    def postpone(self, message_id: str, client: Client) -> None:
+        """A replay had to wait for its client, and would go into the turn that runs by now: it comes after that."""
+        self._repeats.append(Repeat(client.number, message_id))
 
     def ack(self, message_id: str, index: int) -> None:
         """A client has shown tokens up to `index`. Of a turn that is settled, it comes too late to matter."""
@@ -304,6 +339,8 @@ class Session:
             while self._in_hand is not None:
                 self._handle(self._in_hand)
                 self._told_at, self._in_hand = self._waiting()
+        if self._gone is not None:
+            self._gone.set()
 
     def _waiting(self) -> tuple[float, Input | Crash | Wake | None]:
         try:
@@ -315,10 +352,16 @@ class Session:
         return not self.clients and self.state.idle and not self.generations
 
     def _expired(self) -> bool:
+        if self._gone is not None:
+            return not self.generations
         return self._at_rest() and trio.current_time() >= self._expires_at
 
     def _handle(self, message: Input | Crash | Wake) -> None:
         if isinstance(message, Wake):
+            return
+        if self._gone is not None:  # whatever is asked: only the ends of its own generations still matter to it
+            if isinstance(message, Closed):
+                self.generations.pop(message.message_id, None)
             return
         if isinstance(message, Crash):
             raise message.error
@@ -347,7 +390,7 @@ class Session:
                 case Stop(message_id):
                     self.generations[message_id].stop()
                 case End(message_id, outcome):
-                    begun = message_id in self._history.began
+                    begun = message_id in self.history.began
                     events.append(self._end(message_id, outcome))
                     if begun and self._repeats:
                         self._append(events)
@@ -368,7 +411,11 @@ class Session:
             self._dismiss(CloseCode.NORMAL, "the session was deleted")
         elif self.drained:
             self._commons.goodbye(self)
+        self.log.remember(self._snapshot)
         self._commons.changed()
+
+    def _snapshot(self) -> Snapshot:
+        return self.history.snapshot(self.confirmed_id)
 
     def _append(self, events: list[Event]) -> None:
         """Append and clear `events`, noting where turns stand in the log."""
@@ -376,8 +423,8 @@ class Session:
             return
         batch = events[:]
         events.clear()
-        self._history.take(enumerate(batch, self.log.end))  # none of these is a Tokens: one offset each
-        self.log.settle(self._history.floor)
+        self.history.take(enumerate(batch, self.log.end))  # none of these is a Tokens: one offset each
+        self.log.settle(self.history.floor)
         stopped = sum(isinstance(event, Ended) and event.finish_reason in STOPPED for event in batch)
         self.log.extend(batch)
         for _ in range(stopped):
@@ -420,6 +467,8 @@ class Session:
     def _start(self, turn: Turn) -> Event:
         service = self._commons.service()
         assert service, "a turn was accepted without a service"
+        if turn.message_id not in self.generations:  # it has begun on another node
+            self.generations[turn.message_id] = self._generation(turn)
         opened = self.generations[turn.message_id].start(service)
         if not opened:
             self._trace(turn.message_id).enter("waiting")
@@ -451,8 +500,8 @@ class Session:
         if generation.receipt:
             events.append(generation.receipt)
         self._traces.pop(message_id, None)
-        self._history.settle(message_id, self.state.ledger)
-        self.log.settle(self._history.floor)
+        self.history.settle(message_id, self.state.ledger)
+        self.log.settle(self.history.floor)
 
     def _reply(self, effect: Refuse | Repeat | Answer) -> None:
         match effect:
@@ -472,14 +521,14 @@ class Session:
         if asker in self.clients:
             self.clients[asker].reply(reply)
         elif asker in self.errands:
-            self.errands[asker].reply(reply)
+            self.log.after(partial(self.errands[asker].reply, reply))
 
     def _send_repeats(self) -> None:
         """Replay ended turns to those who asked with their ids and had not been there; never inside a running turn."""
         repeats, self._repeats = self._repeats, []
         for repeat in repeats:
             client = self.clients.get(repeat.asker) if repeat.asker is not None else None
-            past = self._history.past.get(repeat.message_id)
+            past = self.history.past.get(repeat.message_id)
             if client is None or past is None:
                 continue  # it has gone; or the turn is still to come, and every event of it anyway
             if client.start < past.end:
@@ -495,6 +544,20 @@ class Session:
         return Replay(tuple(event for _, event in entries if event.message_id == message_id))
 
     # Called by the hub.
+
+    def resume(self, history: History, fault: Fault, cut: Container[str] = ()) -> None:
+        """Go on with a log that another owner wrote: `history` is the fold of all that it holds.
+
+        Args:
+            fault: how the turn ends that was under way; unless nobody was told a thing of it: it is generated afresh.
+            cut: turns of which clients have been told that they are lost with the store.
+        """
+        history.held = self.generations
+        self.history, self.confirmed_id = history, history.confirmed_id
+        unended, begun = history.unended
+        state = State(ledger=history.ledger)
+        self.state, effects = recover(state, unended, begun, None, fault=fault, afresh=history.silent, cut=cut)
+        self._perform(effects)
 
     def recover(self) -> None:
         """After a crash: fence what runs, rebuild the state from the log, end what is lost, go on with the rest."""

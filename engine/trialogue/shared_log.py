@@ -1,7 +1,7 @@
 """A log in a store that many nodes share: the mirror holds what the store has acknowledged, the lane what it has not.
 
 Followers read the mirror, a log in memory; so an entry is in the store before any client sees it (unless `behind`,
-where the mirror comes first). On a node that does not own the session only the mirror is used, and it is fed by the store.
+where the mirror comes first). On a node that does not own the session only the mirror is used, fed by the store.
 Offsets go on across epochs: a position is one integer, and the epochs' beginnings say which of them belong together.
 """
 

@@ -74,7 +74,8 @@ class Heed(Protocol):
         """It answers again, and this node has a lease. `node` may be another than before."""
 
     def lease_lost(self) -> None:
-        """This node was too late to renew its lease (it was stopped, for one): others may own its sessions by now.
+        """This node was too late to renew its lease (it was stopped, for one), or found it gone: others may own its
+        sessions by now.
 
         Appends under way have had their verdict (UNREACHABLE). `store_back` follows, with another `node`.
         """

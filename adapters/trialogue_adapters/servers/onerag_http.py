@@ -21,7 +21,7 @@ from uuid import uuid4
 from trialogue import Hub
 from trialogue.core.dialects import dump
 from trialogue.core.events import Ended
-from trialogue.session import Session
+from trialogue.nodes import AnySession
 from trialogue_adapters.auth import Caller, Denied, Grant
 from trialogue_adapters.servers.answers import PRIVATE_JSON, Answer, refusal
 from trialogue_adapters.servers.conversation import Exchange, exchanges, messages
@@ -72,12 +72,12 @@ async def _perform(
     if route["new"]:
         reception.check_room()
         _check_metadata(await read_body(receive, MAX_BODY_BYTES))
-        return 200, _create(reception, grant)
+        return 200, await _create(reception, grant)
     session_id = _checked(route["history"] or route["one"])
     if route["history"]:
-        return 200, _history(_find(hub, grant, session_id), scope.get("query_string", b""))
+        return 200, _history(await _find(hub, grant, session_id), scope.get("query_string", b""))
     if route["info"]:
-        return 200, _info(_find(hub, grant, session_id))
+        return 200, _info(await _find(hub, grant, session_id))
     if not hub.delete(grant.principal, session_id):
         raise _unknown()
     return 200, {"message": "Session deleted", "session_id": session_id, "timestamp": _now()}
@@ -89,14 +89,14 @@ def _methods(route: re.Match[str]) -> Sequence[str]:
     return ("DELETE",) if route["one"] and not route["info"] else ("GET", "HEAD")
 
 
-def _create(reception: Reception, grant: Grant) -> dict[str, Any]:
+async def _create(reception: Reception, grant: Grant) -> dict[str, Any]:
     session_id = str(uuid4())
-    reception.hub.session(grant.principal, session_id).reserve()
+    (await reception.hub.session(grant.principal, session_id)).reserve()
     told = {"session_id": session_id, "message": "Session created", "timestamp": _now()}
     return told if reception.gate.open else {**told, "ws_token": reception.gate.mint(grant, session_id)[0]}
 
 
-def _history(session: Session, query: bytes) -> dict[str, Any]:
+def _history(session: AnySession, query: bytes) -> dict[str, Any]:
     limit, offset = _page(query)
     said = messages(_conversation(session), session.log.sent_up_to)
     return {
@@ -109,7 +109,7 @@ def _history(session: Session, query: bytes) -> dict[str, Any]:
     }
 
 
-def _info(session: Session) -> dict[str, Any]:
+def _info(session: AnySession) -> dict[str, Any]:
     """The deployed server's keys. `tokensUsed` counts token events; `modelInfo` is what the last answer told of it."""
     conversation = _conversation(session)
     ends = [exchange.end for exchange in conversation if isinstance(exchange.end, Ended)]
@@ -124,12 +124,12 @@ def _info(session: Session) -> dict[str, Any]:
     }
 
 
-def _conversation(session: Session) -> list[Exchange]:
+def _conversation(session: AnySession) -> list[Exchange]:
     return exchanges(session.log.read(session.log.start, session.log.end))
 
 
-def _find(hub: Hub, grant: Grant, session_id: str) -> Session:
-    session = hub.sessions.get((grant.principal, session_id))
+async def _find(hub: Hub, grant: Grant, session_id: str) -> AnySession:
+    session = await hub.find(grant.principal, session_id)
     if session is None:
         raise _unknown()
     return session

@@ -119,6 +119,9 @@ class Dialect(ABC):
     def rejoin(self, message_id: str, times: int) -> None:  # noqa: B027 - most dialects need not know
         """The client has come back, for the nth time, in the midst of this turn; it is to be told from its start."""
 
+    def skip(self, offset: int, event: Event) -> None:  # noqa: B027 - most dialects need not know
+        """This entry is kept from the client: it has been told otherwise how that turn ends."""
+
     def original(self, message_id: str) -> str:
         """The id in the log of the turn that the client calls so."""
         return message_id
@@ -165,6 +168,44 @@ class Dialect(ABC):
         if retry_after_ms:
             body["retry_after_ms"] = retry_after_ms
         return body
+
+
+class Muted(Dialect):
+    """Another dialect, but for the entries of some turns: the client has been told by replies how these end."""
+
+    __slots__ = ("_inner", "_turns")
+
+    name: ClassVar[str] = "muted"
+
+    def __init__(self, inner: Dialect, turns: set[str]) -> None:
+        super().__init__(inner.lang)
+        self._inner = inner
+        self._turns = turns  # each up to its end
+
+    @property
+    def over(self) -> bool:  # type: ignore[override]
+        return self._inner.over
+
+    @property
+    def heartbeat(self) -> Sequence[bytes]:  # type: ignore[override]
+        return self._inner.heartbeat
+
+    def feed(self, offset: int, event: Event) -> Sequence[bytes]:
+        if event.message_id not in self._turns:
+            return self._inner.feed(offset, event)
+        self._inner.skip(offset, event)
+        if isinstance(event, Ended | Failed):
+            self._turns.discard(event.message_id)
+        return NO_FRAMES
+
+    def reply(self, reply: Reply) -> Sequence[bytes]:
+        return self._inner.reply(reply)
+
+    def rejoin(self, message_id: str, times: int) -> None:
+        self._inner.rejoin(message_id, times)
+
+    def original(self, message_id: str) -> str:
+        return self._inner.original(message_id)
 
 
 class SeedDialect(Dialect):

@@ -72,6 +72,9 @@ class OneRagDialect(SeedDialect):
     def _named(self, message_id: str) -> str:
         return self._rejoined[1] if message_id == self._rejoined[0] else message_id
 
+    def skip(self, offset: int, event: Event) -> None:
+        self.feed(offset, event)
+
     def feed(self, offset: int, event: Event) -> Sequence[bytes]:
         if type(event) is Tokens:
             frames = self._token_frames(event)
