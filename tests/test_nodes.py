@@ -1,0 +1,439 @@
+"""`nodes.py` with `remote_session.py`, `remote_client.py` and `shared_log.py`: several hubs on one store in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from support.memory import Attentive, MemoryTransport
+from support.nodes import Cluster, a_while, cluster
+from trialogue import Metadata, Position
+from trialogue.core.events import Ended, Failed, Snapshot, Started, UserMessage
+from trialogue.remote_session import RemoteSession
+from trialogue.session import Session
+
+
+def ends(transport: MemoryTransport) -> list[tuple[str, str]]:
+    return [
+        (frame["message_id"], frame.get("finish_reason") or frame["error_code"])
+        for frame in transport.told("stream_end", "stream_error")
+    ]
+
+
+def tokens(transport: MemoryTransport, name: str) -> str:
+    return "".join(frame["token"] for frame in transport.told("stream_token") if frame["message_id"] == name)
+
+
+def position(transport: MemoryTransport) -> Position:
+    """Where a good client would resume."""
+    at = Position.parse(transport.frames[0]["position"])
+    for frame in transport.frames[1:]:
+        if "offset" in frame:
+            at = Position(frame.get("epoch", at.epoch), frame["offset"])
+    return at
+
+
+async def two(it: Cluster, **options: Any) -> tuple[MemoryTransport, MemoryTransport]:
+    """A client at the owner `a`, another at `b`."""
+    return await it.a.connect(**options), await it.b.connect(**options)
+
+
+# ── Any node ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_entry_is_in_the_store_before_a_client_sees_it(autojump_clock: MockClock) -> None:
+    async with cluster("a") as it:
+        client = await it.a.connect()
+        it.server.latency = 1.0
+        client.say(message_id="m", content="m", session_id="s")
+        await trio.sleep(0.4)
+        assert client.types() == ["session_ready"]
+        await trio.sleep(2.0)
+        assert client.types()[1:3] == ["user_message", "stream_start"]
+
+
+async def test_a_client_at_another_node_is_served_as_at_the_owners(autojump_clock: MockClock) -> None:
+    async with cluster() as it:
+        one, two_ = await two(it)
+        assert isinstance(it.a.session(), Session)
+        assert isinstance(it.b.session(), RemoteSession)
+        await it.ask(two_, "m")
+        it.service.emit("m", Metadata([{"title": "d"}]), "He", "llo")
+        it.service.done("m")
+        await a_while()
+        assert tokens(two_, "m") == tokens(one, "m") == "Hello"
+        assert ends(two_) == ends(one) == [("m", "stop")]
+        entries = [[frame for frame in client.frames if "offset" in frame] for client in (one, two_)]
+        assert entries[0] == entries[1]
+        assert two_.told("stream_receipt")[0]["sent"] == 2
+
+
+async def test_who_comes_to_a_third_node_resumes_there(autojump_clock: MockClock) -> None:
+    async with cluster() as it:
+        one, _ = await two(it)
+        await it.ask(one, "m")
+        it.service.emit("m", "1", "2")
+        await a_while()
+        at = position(one)
+        it.service.emit("m", "3")
+        back = await it.c.connect(after=at)
+        assert back.frames[0]["resumed"] == "replayed"
+        it.service.emit("m", "4")
+        it.service.done("m")
+        await a_while()
+        assert tokens(back, "m") == "34"
+        assert ends(back) == [("m", "stop")]
+
+
+@pytest.mark.parametrize(("policy", "reason"), [("interrupt", "interrupted"), ("rollback", "retracted")])
+async def test_policies_hold_across_nodes(policy: str, reason: str, autojump_clock: MockClock) -> None:
+    async with cluster() as it:
+        one, two_ = await two(it)
+        await it.ask(one, "m")
+        it.service.emit("m", "x")
+        await it.ask(two_, "n", on_busy=policy)
+        assert ends(one) == ends(two_) == [("m", reason)]
+        it.service.emit("m", "late")
+        await it.ask(two_, "o", on_busy="reject")
+        assert ends(two_)[-1] == ("o", "WS-003")
+        assert ends(one) == [("m", reason)]
+        await it.ask(two_, "p", on_busy="enqueue")
+        assert one.told("stream_status")[-1]["phase"] == "queued"
+        assert "late" not in tokens(one, "m") + tokens(two_, "m")
+
+
+async def test_a_cancel_from_another_node_is_answered_after_the_end(autojump_clock: MockClock) -> None:
+    async with cluster() as it:
+        one, two_ = await two(it)
+        await it.ask(one, "m")
+        it.service.emit("m", "x")
+        two_.say(type="cancel", message_id="m")
+        await a_while()
+        assert two_.types("m")[-3:-1] == ["stream_end", "cancel_result"] or two_.types("m").index(
+            "stream_end"
+        ) < two_.types("m").index("cancel_result")
+        assert two_.told("cancel_result")[0]["outcome"] == "cancelled"
+        assert not one.told("cancel_result")
+        two_.say(type="cancel")
+        await a_while()
+        assert two_.told("cancel_result")[-1]["outcome"] == "already_ended"
+
+
+async def test_presence_typing_acks_and_receipts_across_nodes(autojump_clock: MockClock) -> None:
+    async with cluster(service=Attentive) as it:
+        one, two_ = await two(it)
+        assert one.told("presence")[-1]["connections"] == 2
+        assert two_.told("presence")[-1]["connections"] == 2
+        three = await it.c.connect()
+        assert [client.told("presence")[-1]["connections"] for client in (one, two_, three)] == [3, 3, 3]
+        two_.say(type="typing", active=True)
+        await a_while()
+        assert [len(client.told("typing")) for client in (one, two_, three)] == [1, 0, 1]
+        await it.ask(one, "m")
+        it.service.emit("m", "x", "y")
+        await a_while()
+        three.say(type="ack", message_id="m", index=1)
+        await a_while()
+        it.service.done("m")
+        await a_while()
+        (receipt,) = one.told("stream_receipt")
+        assert (receipt["sent"], receipt["acked"]) == (2, 2)
+        three.leave(1006)
+        await a_while()
+        assert two_.told("presence")[-1]["connections"] == 2
+
+
+async def test_a_repeat_at_another_node_never_generates_again(autojump_clock: MockClock) -> None:
+    async with cluster() as it:
+        one, two_ = await two(it)
+        await it.ask(one, "m")
+        await it.ask(two_, "m")
+        assert [s for s in two_.told("stream_status") if s["phase"] == "duplicate"]
+        it.service.emit("m", "x")
+        it.service.done("m")
+        await a_while()
+        late = await it.c.connect()
+        await it.ask(late, "m")
+        assert tokens(late, "m") == "x"
+        assert ends(late) == [("m", "stop")]
+        await it.ask(late, "m", content="other")
+        assert ends(late)[-1] == ("m", "WS-001")
+        assert it.service.sessions == ["s"], "one generation"
+
+
+async def test_the_last_one_leaving_on_purpose_stops_wherever_it_was(autojump_clock: MockClock) -> None:
+    async with cluster() as it:
+        one, two_ = await two(it)
+        await it.ask(one, "m")
+        one.leave(1000)
+        await a_while()
+        assert it.service.open == 1
+        two_.leave(1000)
+        await a_while()
+        assert it.service.open == 0
+        assert [event.finish_reason for event in it.events() if isinstance(event, Ended)] == ["cancelled"]
+
+
+async def test_a_session_expires_with_its_stream(autojump_clock: MockClock) -> None:
+    async with cluster(session_ttl=5) as it:
+        one, two_ = await two(it)
+        await it.ask(two_, "m")
+        it.service.done("m")
+        await a_while()
+        one.leave(1006)
+        await trio.sleep(10)
+        assert it.events()
+        two_.leave(1006)
+        await trio.sleep(10)
+        assert not it.events()
+        assert all(not node.hub.sessions for node in it.nodes.values())
+
+
+async def test_an_errand_from_any_node(autojump_clock: MockClock) -> None:
+    async with cluster() as it:
+        one = await it.a.connect()
+        await it.ask(one, "m")
+        assert [result.outcome for result in await it.b.hub.cancel("", "s", "m")] == ["cancelled"]
+        assert [result.outcome for result in await it.c.hub.cancel("", "t", "m")] == ["unknown"]
+        assert ends(one) == [("m", "cancelled")]
+        await a_while()
+        assert not it.b.hub.sessions
+
+
+# ── A lost owner ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_killed_owners_turn_ends_once_and_the_queue_goes_on(autojump_clock: MockClock) -> None:
+    async with cluster() as it:
+        one, two_ = await two(it)
+        await it.ask(one, "m")
+        it.service.emit("m", "seen")
+        await it.ask(two_, "n", on_busy="enqueue")
+        seen = position(one)
+        it.a.kill()
+        await trio.sleep(6)
+        assert ends(two_) == [("m", "WS-008")]
+        assert it.owner is it.b
+        it.service.emit("n", "go")
+        it.service.done("n")
+        await a_while()
+        assert tokens(two_, "n") == "go"
+        assert ends(two_) == [("m", "WS-008"), ("n", "stop")]
+        told = [frame for frame in two_.frames if "epoch" in frame]
+        assert len(told) == 1
+        assert told[0]["type"] == "stream_error"
+        back = await it.c.connect(after=seen)
+        assert back.frames[0]["resumed"] == "replayed"
+        assert ends(back) == [("m", "WS-008"), ("n", "stop")]
+        offsets = [one.offset for one in it.server.streams["", "s"]]
+        assert len(set(offsets)) == len(offsets)
+
+
+async def test_a_turn_of_which_nothing_was_told_is_generated_afresh(autojump_clock: MockClock) -> None:
+    async with cluster() as it:
+        one, two_ = await two(it)
+        await it.ask(one, "m")
+        it.a.kill()
+        await trio.sleep(6)
+        assert ends(two_) == []
+        assert it.service.sessions == ["s", "s"], "generated a second time, the only case"
+        it.service.emit("m", "x")
+        it.service.done("m")
+        await a_while()
+        assert ends(two_) == [("m", "stop")]
+        assert len([event for event in it.events() if isinstance(event, Started)]) == 1
+
+
+async def test_what_was_asked_of_a_lost_owner_is_asked_of_the_next(autojump_clock: MockClock) -> None:
+    async with cluster() as it:
+        _, two_ = await two(it)
+        it.a.kill()
+        await it.ask(two_, "m")
+        assert two_.types() == ["session_ready", "presence"]
+        await trio.sleep(6)
+        it.service.done("m")
+        await a_while()
+        assert ends(two_) == [("m", "stop")]
+
+
+async def test_who_comes_back_to_a_lost_session_takes_it_over(autojump_clock: MockClock) -> None:
+    async with cluster() as it:
+        one = await it.a.connect()
+        await it.ask(one, "m")
+        it.service.emit("m", "x")
+        await a_while()
+        it.a.kill()
+        await trio.sleep(6)
+        back = await it.b.connect(after=position(one))
+        assert back.frames[0]["resumed"] == "replayed"
+        assert ends(back) == [("m", "WS-008")]
+        await it.ask(back, "m")
+        assert ends(back)[-1] == ("m", "WS-008")
+        assert it.service.sessions == ["s"]
+
+
+async def test_the_clients_of_a_lost_node_are_dropped(autojump_clock: MockClock) -> None:
+    async with cluster(linger=30) as it:
+        one, _ = await two(it)
+        it.b.kill()
+        await trio.sleep(6)
+        assert one.told("presence")[-1]["connections"] == 1
+
+
+@pytest.mark.parametrize("trusting", [False, True])
+async def test_a_stopped_owner_writes_nothing_when_it_wakes(trusting: bool, autojump_clock: MockClock) -> None:
+    async with cluster(trusting=trusting) as it:
+        one, two_ = await two(it)
+        await it.ask(one, "m")
+        it.service.emit("m", "x")
+        await a_while()
+        it.a.store.frozen = True
+        it.service.emit("m", "never")
+        await trio.sleep(10)
+        assert ends(two_) == [("m", "WS-008")]
+        it.a.store.frozen = False
+        await a_while(2)
+        assert ends(one) == [("m", "WS-008")]
+        assert tokens(one, "m") == tokens(two_, "m") == "x"
+        assert it.owner is it.b
+        await it.ask(one, "n")
+        it.service.done("n")
+        await a_while()
+        assert ends(one) == ends(two_) == [("m", "WS-008"), ("n", "stop")]
+
+
+# ── The store ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_store_gone_ends_what_runs_and_healed_goes_on(autojump_clock: MockClock) -> None:
+    async with cluster() as it:
+        one, two_ = await two(it)
+        await it.ask(one, "m")
+        it.service.emit("m", "x")
+        await it.ask(one, "q", on_busy="enqueue")
+        it.server.up = False
+        await trio.sleep(2.6)
+        assert sorted(ends(one)) == sorted(ends(two_)) == [("m", "WS-009"), ("q", "WS-009")]
+        assert not it.a.hub.ready
+        await it.ask(two_, "n")
+        assert ends(two_)[-1] == ("n", "WS-009")
+        it.server.up = True
+        await trio.sleep(5)
+        assert it.a.hub.ready
+        assert len(ends(one)) == 2
+        assert sorted((e.message_id, e.fault.code) for e in it.events() if isinstance(e, Failed)) == [
+            ("m", "WS-009"),
+            ("q", "WS-009"),
+        ]
+        await it.ask(two_, "n")
+        it.service.done("n")
+        await a_while()
+        assert ends(one)[-1] == ends(two_)[-1] == ("n", "stop")
+        assert it.service.open == 0
+
+
+async def test_a_node_without_the_store_is_left_by_its_session(autojump_clock: MockClock) -> None:
+    async with cluster() as it:
+        one, two_ = await two(it)
+        await it.ask(two_, "m")
+        it.service.emit("m", "x")
+        await a_while()
+        it.a.store.cut = True
+        await trio.sleep(8)
+        assert ends(one) == [("m", "WS-009")]
+        assert ends(two_) == [("m", "WS-008")]
+        it.a.store.cut = False
+        await trio.sleep(5)
+        await it.ask(one, "n")
+        it.service.done("n")
+        await a_while()
+        assert ends(one) == [("m", "WS-009"), ("n", "stop")]
+        assert ends(two_) == [("m", "WS-008"), ("n", "stop")]
+
+
+async def test_a_wiped_store_is_a_gap(autojump_clock: MockClock) -> None:
+    async with cluster() as it:
+        one, _ = await two(it)
+        await it.ask(one, "m")
+        it.service.emit("m", "x")
+        await a_while()
+        at = position(one)
+        it.server.wipe()
+        it.service.emit("m", "y")
+        await trio.sleep(8)
+        assert ends(one) == [("m", "WS-009")]
+        back = await it.c.connect(after=at)
+        assert back.frames[0]["resumed"] == "gap"
+        await it.ask(back, "n")
+        it.service.done("n")
+        await a_while()
+        assert ends(back)[-1] == ("n", "stop")
+        await it.ask(one, "o")
+        it.service.done("o")
+        await a_while()
+        assert ends(one)[-1] == ("o", "stop") or one.closed
+
+
+async def test_ids_outlive_the_entries_that_told_them(autojump_clock: MockClock) -> None:
+    async with cluster(log_bytes=3_000) as it:
+        one = await it.a.connect()
+        for n in range(20):
+            await it.ask(one, f"m{n}")
+            it.service.emit(f"m{n}", "x" * 100)
+            it.service.done(f"m{n}")
+            await a_while()
+        events = it.events()
+        assert any(isinstance(event, Snapshot) for event in events)
+        assert not any(isinstance(event, UserMessage) and event.message_id == "m0" for event in events)
+        it.a.kill()
+        await trio.sleep(6)
+        back = await it.b.connect()
+        await it.ask(back, "m0")
+        assert ends(back) == [("m0", "stop")]
+        assert len(it.service.sessions) == 20
+        await it.ask(back, "m0", content="other")
+        assert ends(back)[-1] == ("m0", "WS-001")
+
+
+# ── Leaving ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_drain_hands_over(autojump_clock: MockClock) -> None:
+    async with cluster() as it, trio.open_nursery() as nursery:
+        one, two_ = await two(it)
+        await it.ask(one, "m")
+        it.service.emit("m", "1")
+        await a_while()
+        nursery.start_soon(it.a.hub.drain, 20)
+        await a_while()
+        assert one.closed is not None
+        assert one.closed[0] == 1012
+        assert two_.closed is None
+        back = await it.c.connect(after=position(one))
+        assert back.frames[0]["resumed"] == "replayed"
+        it.service.emit("m", "2")
+        it.service.done("m")
+        await a_while(1)
+        assert tokens(back, "m") == "2"
+        assert ends(back) == ends(two_) == [("m", "stop")]
+        it.a.scope.cancel()
+        await it.ask(two_, "n")
+        it.service.done("n")
+        await a_while()
+        assert ends(back)[-1] == ends(two_)[-1] == ("n", "stop")
+        assert it.owner in (it.b, it.c)
+
+
+async def test_behind_a_client_may_be_ahead_of_the_store(autojump_clock: MockClock) -> None:
+    async with cluster("a", durability="behind") as it:
+        client = await it.a.connect()
+        it.server.latency = 1.0
+        client.say(message_id="m", content="m", session_id="s")
+        await trio.sleep(0.1)
+        assert client.types()[1:3] == ["user_message", "stream_start"]
+        assert not any(isinstance(event, UserMessage) for event in it.events())
+        await trio.sleep(3)
+        assert any(isinstance(event, UserMessage) for event in it.events())
