@@ -20,6 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-drawing", action="store_true", help="draw the machine into docs/design.md")
     group = parser.getgroup("proof")
     group.addoption("--schedules", type=int, default=2_000, help="random schedules to play (default 2,000)")
+    group.addoption("--node-schedules", type=int, default=40, help="random schedules over nodes to play (default 40)")
     group.addoption("--seed", type=int, help="play the random schedule of this seed only")
     group.addoption("--cuts", type=int, default=250, help="cuts per listener (default 250)")
 

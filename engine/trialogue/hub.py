@@ -146,7 +146,10 @@ class Hub:
         self._nodes = Nodes(self.store, commons, self.sessions, supervise, self._new_epoch, self._durability)
         async with self.store.open(self._nodes):
             commons.alarms.set(trio.current_time() + self._touch_seconds, self._touch)
-            yield
+            try:
+                yield
+            finally:
+                self._nodes.close()
 
     @property
     def _touch_seconds(self) -> float:

@@ -83,6 +83,7 @@ class Nodes:
         self._letters: dict[Key, list[Letter]] = {}  # that came while it was being settled
         self._guests: dict[str, dict[tuple[Key, int], RemoteClient]] = {}  # per node, the clients that it has here
         self._leaving = False
+        self._closed = False
 
     def __repr__(self) -> str:
         owned = sum(isinstance(session, Session) for session in self._sessions.values())
@@ -96,6 +97,8 @@ class Nodes:
         Cancelled: the next one to come does it.
         """
         while True:
+            if self._closed:
+                raise StoreGone("this node has left in the meantime")
             if (session := self._sessions.get(key)) is not None:
                 return session
             if (settling := self._settling.get(key)) is not None:
@@ -193,6 +196,8 @@ class Nodes:
         if here is None:
             self.store.release(key)
             return
+        if self._closed:
+            raise StoreGone("this node has left in the meantime")
         if claim.made:
             here.log.forget(claim.fence)
         elif remote is not None or here.history.unended[0]:
@@ -480,3 +485,7 @@ class Nodes:
     def leave(self) -> None:
         """No session is taken over any more."""
         self._leaving = True
+
+    def close(self) -> None:
+        """The hub has ended: what is still being loaded has come too late."""
+        self._closed = True
