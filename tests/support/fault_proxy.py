@@ -152,6 +152,11 @@ class FaultProxy:
     def __repr__(self) -> str:
         return f"<FaultProxy on port {self.port}, {len(self._links)} links>"
 
+    @property
+    def links(self) -> list[Link]:
+        """All that are open now."""
+        return list(self._links.values())
+
     def link(self, client: Any) -> Link:
         """The link of an open `Client` (or `Wire`)."""
         wire = getattr(client, "wire", client)
