@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,7 +26,7 @@ from trialogue_adapters import spec
 from trialogue_adapters.auth import Misconfigured
 from trialogue_adapters.bridges import NotAService
 from trialogue_adapters.conformance.command import main as conformance
-from trialogue_adapters.deployment import make_app, make_hide, say_aside
+from trialogue_adapters.deployment import make_app, make_hide, say_aside, with_one_secret
 from trialogue_adapters.effective import effective
 from trialogue_adapters.observability.errors import name_of
 from trialogue_adapters.observability.logs import configure_logging
@@ -33,6 +35,7 @@ from trialogue_adapters.servers.guard import first_cause
 from trialogue_adapters.services import CannotLoad
 from trialogue_adapters.serving import serve, tls_context
 from trialogue_adapters.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, Settings
+from trialogue_adapters.workers import Workers, listen
 
 logger = logging.getLogger(__name__)
 
@@ -123,16 +126,34 @@ def _serve(settings: Settings) -> None:
         tls_context(settings)
     except OSError as error:
         _fail(f"--certfile {settings.certfile} --keyfile {settings.keyfile}: {error}")
+    if settings.workers == 1:
+        _run(settings, None, lambda address: _say(f"listening on {address}"))
+    try:
+        sock = listen(settings.host, settings.port)
+    except OSError as error:
+        _fail(f"--host {settings.host} --port {settings.port}: {error}")
+    work = partial(_work, with_one_secret(settings))
+    sys.exit(Workers(settings.workers, sock, work, lambda address: _say(f"listening on {address}")).run())
+
+
+def _work(settings: Settings, number: int, sock: socket.socket, ready: Callable[[str], None]) -> NoReturn:
+    """One of several workers. Each has an ops port of its own: the given one and those after it."""
+    ops_port = settings.ops_port + number if settings.ops_port else settings.ops_port
+    _run(settings.model_copy(update={"ops_port": ops_port}), sock, ready)
+
+
+def _run(settings: Settings, sock: socket.socket | None, ready: Callable[[str], None]) -> NoReturn:
+    """Serve in this process, and end it."""
     started = False
 
     def announce(address: str) -> None:
         nonlocal started
         started = True
-        _say(f"listening on {address}")
+        ready(address)
 
     try:
         app = make_app(settings)
-        trio.run(serve, settings, app, announce)
+        trio.run(serve, settings, app, announce, sock)
     except Exception as error:
         cause = first_cause(error)
         if started:

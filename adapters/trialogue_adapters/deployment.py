@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from secrets import token_bytes
+from secrets import token_bytes, token_hex
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
 
 from trialogue import NullTracer, Policy, Tracer
 from trialogue_adapters.auth import Authenticator, Gate, Misconfigured, Origins, WsTokens
@@ -15,6 +18,9 @@ from trialogue_adapters.observability.turn_lines import TurnLines
 from trialogue_adapters.servers.asgi import App
 from trialogue_adapters.services import find
 from trialogue_adapters.settings import Settings
+
+if TYPE_CHECKING:
+    from trialogue_adapters.valkey import ValkeyStore
 
 PROCESS_KEY = token_bytes(32)
 """Hashes names when nobody gave a key: they can be told apart for as long as this process lives."""
@@ -35,6 +41,27 @@ def make_app(settings: Settings) -> App:
         proxies=settings.proxies,
         test_echo=settings.test_echo,
         tracer=tracer,
+        store=make_store(settings),
+    )
+
+
+def make_store(settings: Settings) -> ValkeyStore | None:
+    """What sessions are shared through, by these settings; None: they are this process's own. Raises Misconfigured."""
+    if settings.redis_url is None:
+        return None
+    try:
+        from trialogue_adapters.valkey import Address, BadAddress, ValkeyStore
+    except ModuleNotFoundError:
+        raise Misconfigured("--redis-url needs coredis: pip install 'trialogue[redis]'") from None
+    try:
+        address = Address.parse(settings.redis_url)
+    except BadAddress as error:
+        raise Misconfigured(f"--redis-url: {error}") from None
+    return ValkeyStore(
+        address,
+        prefix=settings.redis_prefix,
+        durability=settings.log_durability,
+        session_ttl=settings.session_ttl,
     )
 
 
@@ -65,6 +92,13 @@ def make_tracer(settings: Settings) -> Tracer:
                 f"--otel {settings.otel} needs OpenTelemetry: pip install 'trialogue[{extra}]'"
             ) from None
     return TurnLines(tracer) if settings.log_turns else tracer
+
+
+def with_one_secret(settings: Settings) -> Settings:
+    """The settings for several processes: if nobody gave a secret of ws_tokens, all have the same one."""
+    if settings.ws_token_secret or settings.ws_token_secret_file:
+        return settings
+    return settings.model_copy(update={"ws_token_secret": SecretStr(token_hex(32))})
 
 
 def make_gate(settings: Settings) -> Gate:

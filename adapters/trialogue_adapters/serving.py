@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -38,8 +39,13 @@ LEAVE_SECONDS = 0.75
 may block its thread; but whoever started us will kill us soon, and a clean exit code has to come before that."""
 
 
-async def serve(settings: Settings, app: App, announce: Callable[[str], None]) -> None:
+async def serve(
+    settings: Settings, app: App, announce: Callable[[str], None], sock: socket.socket | None = None
+) -> None:
     """Serve until a signal has drained us. `announce` gets the address once connections are accepted.
+
+    Args:
+        sock: accept from this one, which others may accept from, too; else from one of our own.
 
     Raises:
         OSError: the address cannot be listened on; whatever the service's factory raises comes through.
@@ -56,7 +62,7 @@ async def serve(settings: Settings, app: App, announce: Callable[[str], None]) -
                     if settings.ops_port is not None:
                         address = await nursery.start(_listen_operations, settings, app, leaving)
                         logger.info("health and metrics on %s", address)
-                    announce(await nursery.start(listen, settings, app, leaving))
+                    announce(await nursery.start(listen, settings, app, leaving, sock))
                     await _drain_on_signal(app, settings.drain_timeout, signals)
                 leaving.set()
                 patience.deadline = trio.current_time() + FAREWELL_SECONDS
@@ -102,11 +108,18 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 async def _listen_hypercorn(
-    settings: Settings, app: App, leaving: trio.Event, *, task_status: trio.TaskStatus[str]
+    settings: Settings,
+    app: App,
+    leaving: trio.Event,
+    sock: socket.socket | None,
+    *,
+    task_status: trio.TaskStatus[str],
 ) -> None:
     with guarded(deflate=settings.deflate):
         async with trio.open_nursery() as nursery:
             config = hypercorn_config(settings)
+            if sock is not None:
+                config.bind = [f"fd://{sock.fileno()}"]
             binds = await nursery.start(_hypercorn, app, config, leaving.wait)
             task_status.started(binds[0])
 
@@ -132,12 +145,17 @@ async def _hypercorn(
 
 
 async def _listen_websockets(
-    settings: Settings, app: App, leaving: trio.Event, *, task_status: trio.TaskStatus[str]
+    settings: Settings,
+    app: App,
+    leaving: trio.Event,
+    sock: socket.socket | None,
+    *,
+    task_status: trio.TaskStatus[str],
 ) -> None:
     tls = tls_context(settings)
     if tls:
         tls.set_alpn_protocols(["http/1.1"])
-    listen = partial(serve_websockets, app, tls=tls, deflate=settings.deflate)
+    listen = partial(serve_websockets, app, tls=tls, deflate=settings.deflate, sock=sock)
     async with trio.open_nursery() as nursery:
         address = await nursery.start(listen, settings.host, settings.port)
         task_status.started(address)

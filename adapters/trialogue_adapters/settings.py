@@ -119,6 +119,16 @@ class Settings(BaseSettings):
     )
     ws_token_secret_file: Path | None = Field(None, description="File with the secret of ws_tokens.")
     ws_token_ttl: Annotated[float, Field(gt=0)] = Field(900.0, description="Seconds that a ws_token is good for.")
+    redis_url: str | None = Field(
+        None, description="Valkey or Redis that many nodes share: redis://, rediss:// or unix://. `REDIS_URL` counts."
+    )
+    redis_prefix: Annotated[str, Field(min_length=1)] = Field(
+        "trialogue", description="What the names of its keys begin with."
+    )
+    log_durability: Literal["ahead", "behind"] = Field(
+        "ahead", description="Is an entry in the shared log before a client sees it, or after?"
+    )
+    workers: Annotated[int, Field(ge=1)] = Field(1, description="Processes; more than one need --redis-url.")
     certfile: Path | None = Field(None, description="Certificate chain (PEM) for TLS; needs the keyfile.")
     keyfile: Path | None = Field(None, description="Private key (PEM) of the certificate.")
     deflate: bool = Field(default=False, description="Compress for clients that offer permessage-deflate.")
@@ -147,6 +157,12 @@ class Settings(BaseSettings):
     def _whole_certificate(self) -> Self:
         if (self.certfile is None) is not (self.keyfile is None):
             raise ValueError("--certfile and --keyfile: both or none")
+        return self
+
+    @model_validator(mode="after")
+    def _shared_log(self) -> Self:
+        if self.workers > 1 and self.redis_url is None:
+            raise ValueError(f"--workers {self.workers} needs --redis-url: workers share sessions through it")
         return self
 
     @classmethod
@@ -188,7 +204,7 @@ def from_environment() -> dict[str, Any]:
     return EnvSettingsSource(Settings)()
 
 
-FOREIGN = {"port": "PORT", "llm_api_key": "OPENAI_API_KEY"}
+FOREIGN = {"port": "PORT", "llm_api_key": "OPENAI_API_KEY", "redis_url": "REDIS_URL"}
 """Variables that are not ours: what hosting platforms set, and where keys usually are."""
 
 

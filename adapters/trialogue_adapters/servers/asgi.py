@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -41,6 +41,9 @@ from trialogue_adapters.servers.handshake import (
 )
 from trialogue_adapters.servers.minting import MINT_PATH, mint
 from trialogue_adapters.servers.operations import Operations
+
+if TYPE_CHECKING:
+    from trialogue_adapters.valkey import ValkeyStore
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +82,13 @@ class App:
         dialect: DialectName = "seed",
         test_echo: bool = False,
         tracer: Tracer | None = None,
+        store: ValkeyStore | None = None,
     ) -> None:
         self.meter = PrometheusMeter()
+        if store is not None:
+            from trialogue_adapters.store_metrics import StoreMetrics
+
+            self.meter.registry.register(StoreMetrics(store))
         self.hub = Hub(limits=limits, meter=self.meter, tracer=tracer)
         self.meter.watch(self.hub)
         self.operations = Operations(self.hub, self.meter)

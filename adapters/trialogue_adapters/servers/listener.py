@@ -7,6 +7,7 @@ Stock trio-websocket 0.12 dies with every session when an exception leaves a han
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
@@ -244,10 +245,18 @@ async def serve_websockets(
     *,
     tls: ssl.SSLContext | None = None,
     deflate: bool = False,
+    sock: socket.socket | None = None,
     task_status: trio.TaskStatus[str],
 ) -> NoReturn:
-    """Listen until cancelled; the task status is the address, as a URL. Raises OSError if it cannot."""
-    sockets = await trio.open_tcp_listeners(port, host=host, backlog=1024)
+    """Listen until cancelled; the task status is the address, as a URL. Raises OSError if it cannot.
+
+    Args:
+        sock: a socket that listens already, in place of one at `host` and `port`.
+    """
+    if sock is None:
+        sockets = await trio.open_tcp_listeners(port, host=host, backlog=1024)
+    else:
+        sockets = [trio.SocketListener(trio.socket.from_stdlib_socket(sock.dup()))]
     listeners = [trio.SSLListener(listener, tls, https_compatible=True) for listener in sockets] if tls else sockets
     server = GuardedServer(app, listeners, deflate=deflate)
     async with trio.open_nursery() as nursery:

@@ -26,9 +26,9 @@ redis.call('SET', KEYS[3], epoch, 'PX', ARGV[8])
 redis.call('PEXPIRE', KEYS[1], ARGV[7])
 return {me, epoch, offset, last and 0 or 1}
 """
-"""KEYS: log, owner, floor. ARGV: me, whom it may be taken from, the epoch known, the offset of a fresh stream, now in
-ms, the fence, ms that log and owner live, ms that the floor lives. Returns the owner; if it is `me`, also the fence's epoch
-and offset, and whether the stream was made by this."""
+"""KEYS: log, owner, floor. ARGV: me, whom it may be taken from, the epoch known, the offset of a fresh stream, the time
+now, the fence, how long log and owner live, and how long the floor lives (times in ms). Returns the owner; if that is
+`me`, also the fence's epoch and offset, and whether this made the stream."""
 
 RELEASE = b"""
 if redis.call('GET', KEYS[1]) == ARGV[1] then
