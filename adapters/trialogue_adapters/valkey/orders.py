@@ -46,14 +46,29 @@ class Order:
             self._heard(reply)
         return None
 
-    def seal(self) -> None:
-        """It is about to be sent."""
+    def seal(self, template: bytes) -> None:
+        """It is about to be sent; `template`: an append's."""
 
     def sent_in_vain(self) -> None:
         """The link broke before the reply: it is sent again."""
 
     def fail(self) -> None:
         """It will not be sent again."""
+
+
+def append_template(maxlen: int) -> bytes:
+    """A packed append, but for lengths and values of the stream's name, the id, the offsets it takes, the payload."""
+    bound = b"%d" % maxlen
+    words = (b"XADD", None, b"NOMKSTREAM", b"MAXLEN", b"~", bound, None, b"n", None, b"e", None)
+    gap = b"$%d\r\n%b\r\n"
+    return b"*%d\r\n" % len(words) + b"".join(gap if word is None else gap % (len(word), word) for word in words)
+
+
+def widths(events: Sequence[Event]) -> int:
+    """How many offsets they take together."""
+    if len(events) == 1:
+        return width(events[0])
+    return sum(map(width, events))
 
 
 class Append(Order):
@@ -68,38 +83,40 @@ class Append(Order):
         "_joined",
         "_judged",
         "_log",
-        "_maxlen",
         "_start",
     )
 
     key: Key
 
-    def __init__(self, key: Key, log: bytes, maxlen: int, epoch: int, offset: int, judged: Judged) -> None:
+    def __init__(
+        self, key: Key, log: bytes, epoch: int, offset: int, events: Sequence[Event], done: Done, judged: Judged
+    ) -> None:
+        """Hot, like all that follows: once per batch of tokens."""
         self.key = key
         self._log = log
-        self._maxlen = maxlen
         self._epoch = epoch
-        self._start = self._end = offset
-        self._events: list[Event] = []
-        self._joined: Tokens | None = None
-        self._dones: list[Done] = []
+        self._start = offset
+        self._end = offset + widths(events)
+        self._events = list(events)
+        self._dones = [done]
         self._judged = judged
+        self._joined: Tokens | None = None
         self._ambiguous = False
 
     def joins(self, epoch: int, offset: int, events: Sequence[Event], done: Done) -> bool:
-        """Take the events in, if they go on where this one ends. Hot: once per batch of tokens."""
+        """Take the events in, if they go on where this one ends."""
         if epoch != self._epoch or offset != self._end:
             return False
+        self._end += widths(events)
         self._dones.append(done)
         for event in events:
-            self._end += width(event)
             if type(event) is not Tokens or not self._goes_on(event):
                 self._events.append(event)
         return True
 
     def _goes_on(self, tokens: Tokens) -> bool:
         """Add tokens to the last ones, if those are of the same turn."""
-        last = self._events[-1] if self._events else None
+        last = self._events[-1]
         if type(last) is not Tokens or last.message_id != tokens.message_id:
             return False
         if last is not self._joined:  # the first two: events are shared, so the list that grows is our own
@@ -107,12 +124,11 @@ class Append(Order):
         last.texts += tokens.texts  # type: ignore[operator]
         return True
 
-    def seal(self) -> None:
+    def seal(self, template: bytes) -> None:
         """Nothing joins any more."""
-        self.words = pack(
-            b"XADD", self._log, b"NOMKSTREAM", b"MAXLEN", b"~", b"%d" % self._maxlen, self._id(),
-            b"n", b"%d" % (self._end - self._start), b"e", encode_events(self._events),
-        )  # fmt: skip
+        log, at, payload = self._log, self._id(), encode_events(self._events)
+        count = b"%d" % (self._end - self._start)
+        self.words = template % (len(log), log, len(at), at, len(count), count, len(payload), payload)
 
     def _id(self) -> bytes:
         return b"%d-%d" % (self._epoch, self._start)

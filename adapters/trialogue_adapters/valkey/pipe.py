@@ -15,7 +15,7 @@ from trialogue.core.events import Event, Tokens
 from trialogue.store import Key, Verdict
 from trialogue_adapters.valkey.address import Address
 from trialogue_adapters.valkey.names import Names
-from trialogue_adapters.valkey.orders import Append, Done, Order
+from trialogue_adapters.valkey.orders import Append, Done, Order, append_template
 from trialogue_adapters.valkey.resp import Link, NotAReply, Refused
 from trialogue_adapters.valkey.tally import Tally
 
@@ -44,7 +44,7 @@ class Pipe:
         self._tally = tally
         self._may_write = may_write
         self._behind = behind
-        self._maxlen = maxlen
+        self._template = append_template(maxlen)
         self._appends: dict[Key, list[Append]] = {}
         self._hasty: set[Key] = set()  # sessions whose appends do not wait for company, when others may
         self._orders: list[Order] = []
@@ -66,15 +66,16 @@ class Pipe:
             trio.lowlevel.current_trio_token().run_sync_soon(done, Verdict.UNREACHABLE)
             return
         waiting = self._appends.get(key)
-        if waiting is None:
-            waiting = self._appends[key] = []
         if not waiting or not waiting[-1].joins(epoch, offset, events, done):
-            fresh = Append(key, self._names.session(key).log, self._maxlen, epoch, offset, self._judged)
-            fresh.joins(epoch, offset, events, done)
-            waiting.append(fresh)
+            fresh = Append(key, self._names.session(key).log, epoch, offset, events, done, self._judged)
+            if waiting:
+                waiting.append(fresh)
+            else:
+                self._appends[key] = [fresh]
         if not self._behind:
-            self._hurry(0.0)
-        elif all(type(event) is Tokens for event in events):
+            if self._soon_at:
+                self._hurry(0.0)
+        elif type(events[0]) is Tokens and type(events[-1]) is Tokens:  # what else there is comes at a turn's ends
             if self._later_at == inf:
                 self._later_at = trio.current_time() + BEHIND_TOKENS
                 self._changed.set()
@@ -169,7 +170,7 @@ class Pipe:
         if everything:
             self._later_at = inf
         for order in self._trip:
-            order.seal()
+            order.seal(self._template)
 
     async def _deliver(self) -> None:
         """Until each command under way has its reply, over as many links as that takes. Raises Gone."""
