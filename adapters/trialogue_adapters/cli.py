@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource, SettingsError
 
 from trialogue import __version__
+from trialogue.store import StoreGone
 from trialogue_adapters import spec
 from trialogue_adapters.auth import Misconfigured
 from trialogue_adapters.bridges import NotAService
@@ -174,6 +175,8 @@ def _run(settings: Settings, sock: socket.socket | None, ready: Callable[[str], 
 def _explain(error: BaseException, settings: Settings) -> str:
     if isinstance(error, CannotLoad | Misconfigured | RagError):
         return str(error)
+    if isinstance(error, StoreGone):
+        return f"--redis-url: {error}"
     if isinstance(error, NotAService):
         return f"--service {settings.service!r}: {error}"
     if isinstance(error, OSError) and error.errno is not None:

@@ -42,6 +42,7 @@ def make_app(settings: Settings) -> App:
         test_echo=settings.test_echo,
         tracer=tracer,
         store=make_store(settings),
+        durability=settings.log_durability,
     )
 
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import trio
 
@@ -83,13 +83,14 @@ class App:
         test_echo: bool = False,
         tracer: Tracer | None = None,
         store: ValkeyStore | None = None,
+        durability: Literal["ahead", "behind"] = "ahead",
     ) -> None:
         self.meter = PrometheusMeter()
         if store is not None:
             from trialogue_adapters.store_metrics import StoreMetrics
 
             self.meter.registry.register(StoreMetrics(store))
-        self.hub = Hub(limits=limits, meter=self.meter, tracer=tracer)
+        self.hub = Hub(limits=limits, meter=self.meter, tracer=tracer, store=store, durability=durability)
         self.meter.watch(self.hub)
         self.operations = Operations(self.hub, self.meter)
         self.reception = Reception(self.hub, gate or Gate(), policy, heartbeat, proxies, dialect)

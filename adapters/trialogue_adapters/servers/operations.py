@@ -30,8 +30,7 @@ class Operations:
             case "/livez":
                 return json_answer(200, {"status": "alive"})
             case "/readyz":
-                reason = "draining" if hub.draining else "service not ready"
-                return json_answer(200 if hub.ready else 503, {"status": "ready" if hub.ready else reason})
+                return json_answer(200 if hub.ready else 503, {"status": "ready" if hub.ready else self._reason()})
             case "/healthz":
                 state = {
                     "status": "ready" if hub.ready else "not ready",
@@ -45,6 +44,13 @@ class Operations:
                 return 200, self._meter.exposition(), ((b"content-type", self._meter.content_type),)
             case _:
                 return None
+
+    def _reason(self) -> str:
+        """Why it is not ready."""
+        if self._hub.draining:
+            return "draining"
+        store = self._hub.store
+        return "store not reachable" if store and not store.reachable else "service not ready"
 
     async def __call__(
         self,
