@@ -9,7 +9,7 @@ import pytest
 from support.auth import SECRET, token, write_files
 from trialogue_adapters.auth import Caller, Denied, Grant, Misconfigured
 from trialogue_adapters.cli import read_settings
-from trialogue_adapters.deployment import make_gate
+from trialogue_adapters.deployment import make_gate, make_store, with_one_secret
 from trialogue_adapters.settings import Settings
 
 
@@ -84,3 +84,43 @@ def test_several_origins(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("trialogue.toml").write_text(f"allow_origin = {list(listed)}")
     monkeypatch.delenv("TRIALOGUE_ALLOW_ORIGIN")
     assert read_settings([]).allow_origin == listed
+
+
+WRONG_STORES = [
+    (("--redis-url", "http://store"), "must begin with redis://"),
+    (("--redis-url", "redis://store/x"), "no number"),
+]
+
+
+@pytest.mark.parametrize(("flags", "words"), WRONG_STORES)
+def test_a_url_that_names_no_store_is_told(flags: tuple[str, ...], words: str) -> None:
+    with pytest.raises(Misconfigured, match=f"--redis-url: .*{words}"):
+        make_store(read_settings(list(flags)))
+
+
+def test_without_a_url_there_is_no_store() -> None:
+    assert make_store(read_settings([])) is None
+
+
+def test_the_platforms_variable_counts_behind_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://platform")
+    assert read_settings([]).redis_url == "redis://platform"
+    monkeypatch.setenv("TRIALOGUE_REDIS_URL", "redis://ours")
+    assert read_settings([]).redis_url == "redis://ours"
+
+
+def test_workers_need_a_store(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        read_settings(["--workers", "2"])
+    assert left.value.code == 2
+    assert "--workers 2 needs --redis-url" in capsys.readouterr().err
+    assert read_settings(["--workers", "2", "--redis-url", "redis://store"]).workers == 2
+
+
+def test_several_processes_have_one_secret() -> None:
+    settings = read_settings([])
+    made = with_one_secret(settings).ws_token_secret
+    assert made
+    assert len(made.get_secret_value()) == 64
+    given = read_settings(["--ws-token-secret", "x" * 32])
+    assert with_one_secret(given) is given

@@ -76,7 +76,11 @@ def literals(kind: Any) -> tuple[str, ...]:
 
 CERTIFICATE = {"certfile": "a", "keyfile": "b"}
 MODEL = {"answer": "openai", "llm_url": "http://localhost/v1", "model": "m"}
-COMPANY = {**dict.fromkeys(CERTIFICATE, CERTIFICATE), **dict.fromkeys(("llm_url", "model", "retrieval"), MODEL)}
+COMPANY = {
+    **dict.fromkeys(CERTIFICATE, CERTIFICATE),
+    **dict.fromkeys(("llm_url", "model", "retrieval"), MODEL),
+    "workers": {"redis_url": "redis://localhost"},
+}
 """What some settings cannot be without."""
 
 ALONE = [name for name in Settings.model_fields if name not in {"config", "ws_token_secret", "llm_api_key"}]

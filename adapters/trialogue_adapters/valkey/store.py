@@ -1,45 +1,24 @@
-"""The engine's `Store` port: leases and letters, streams and claims, and what becomes of them when the server fails.
-
-Three connections: the pipe writes, the asker asks, the reader waits. Whether the store is there is decided by the pipe
-alone: nothing acknowledged for two seconds, and it is gone, until a new link, a lease and a write into the own inbox
-succeed (tried every half second).
-"""
+"""The engine's `Store` port: letters and streams, claims and questions. How a node is there at all: `presence.py`."""
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, Literal
-
-import trio
 
 from trialogue.core.codec import Unreadable, encode_events, encode_letter, width
 from trialogue.core.events import Event, Fenced
 from trialogue.core.letters import Letter
 from trialogue.log import Position
-from trialogue.store import Claim, Heed, Key, Stored, StoreGone, Verdict
+from trialogue.store import Claim, Key, Stored, StoreGone, Verdict
 from trialogue_adapters.valkey import scripts
 from trialogue_adapters.valkey.address import Address
-from trialogue_adapters.valkey.asker import Asker
 from trialogue_adapters.valkey.entries import unpacked
-from trialogue_adapters.valkey.lease import RENEW, TTL, Lease, LeaseLost, new_name
-from trialogue_adapters.valkey.names import Names
 from trialogue_adapters.valkey.orders import Order
-from trialogue_adapters.valkey.pipe import PATIENCE, Gone, Pipe
-from trialogue_adapters.valkey.reader import Reader
-from trialogue_adapters.valkey.resp import ErrorReply, Link, NotAReply, Refused, Reply, pack
-from trialogue_adapters.valkey.tally import Tally
-
-logger = logging.getLogger(__name__)
+from trialogue_adapters.valkey.presence import Presence
 
 Durability = Literal["ahead", "behind"]
-
-PROBE_SECONDS = 0.5
-WATCH_SECONDS = 0.25
-FAREWELL_SECONDS = 1.0
 
 FLOOR_SECONDS = 3600.0
 """How much longer than its session the floor of its epochs lives: longer than any node can have been stopped and then
@@ -52,7 +31,7 @@ READ_COUNT = 500
 """Entries per question when a whole stream is read."""
 
 
-class ValkeyStore:
+class ValkeyStore(Presence):
     """Shared by the nodes that have the same address and prefix.
 
     Args:
@@ -71,188 +50,9 @@ class ValkeyStore:
         session_ttl: float = 600.0,
         max_entries: int = 50_000,
     ) -> None:
-        self.address = address
-        self.tally = Tally()
-        self._names = Names(prefix)
+        super().__init__(address, prefix, behind=durability == "behind", max_entries=max_entries)
         self._session_ttl = session_ttl
-        self._lease = Lease()
-        self._pipe = Pipe(
-            address, self._names, self.tally, self._lease.check, behind=durability == "behind", maxlen=max_entries
-        )
-        self._watched: set[str] = set()
         self._letters = count(1)
-        self._reachable = False
-        self._heed: Heed
-        self._asker: Asker
-        self._reader: Reader
-
-    def __repr__(self) -> str:
-        return f"<ValkeyStore at {self.address}, node {self.node!r}, {'open' if self._reachable else 'not open'}>"
-
-    @property
-    def node(self) -> str:
-        return self._lease.node
-
-    @property
-    def reachable(self) -> bool:
-        return self._reachable and self._lease.held
-
-    # For the length of a server.
-
-    def open(self, heed: Heed) -> AbstractAsyncContextManager[None]:
-        return self._opened(heed)
-
-    @asynccontextmanager
-    async def _opened(self, heed: Heed) -> AsyncGenerator[None]:
-        self._heed = heed
-        async with trio.open_nursery() as nursery:
-            self._asker = Asker(self.address, nursery, PATIENCE)
-            self._reader = Reader(
-                Asker(self.address, nursery, PATIENCE), self._names, self._wake, heed.received, self._heard_beat
-            )
-            await self._enter()
-            nursery.start_soon(self._serve)
-            nursery.start_soon(self._reader.run)
-            try:
-                yield
-            finally:
-                with trio.move_on_after(FAREWELL_SECONDS, shield=True):
-                    await self._leave()
-                self._reachable = False
-                nursery.cancel_scope.cancel()
-                with trio.CancelScope(shield=True):
-                    await self._pipe.close()
-
-    async def _enter(self) -> None:
-        """Take (or keep) a lease, and make sure that the store takes writes. Raises StoreGone."""
-        with trio.move_on_after(PATIENCE):
-            try:
-                link = await self._pipe.connect()
-            except (OSError, NotAReply, Refused) as error:
-                raise StoreGone(f"{self.address}: {error}") from None
-            try:
-                await self._take_lease(link)
-            except (OSError, NotAReply, Refused) as error:
-                await link.close()
-                raise StoreGone(f"{self.address}: {error}") from None
-            except BaseException:
-                await link.close()
-                raise
-            self._reader.move_in(self.node)
-            self._pipe.open(link)
-            self._reachable = True
-            return
-        raise StoreGone(f"{self.address}: no answer within {PATIENCE:.0f} s")
-
-    async def _take_lease(self, link: Link) -> None:
-        """A lease that is still ours is kept. Writing into the inbox shows that writes are taken, and makes it."""
-        asked, former, ttl = trio.current_time(), self.node, b"%d" % (1000 * TTL)
-        node = former
-        if not (self._lease.held and await self._sure(link, (b"PEXPIRE", self._names.lease(former), ttl)) == [1]):
-            node = new_name()
-            if former:
-                await self._sure(link, (b"DEL", self._names.lease(former)), (b"DEL", self._names.inbox(former)))
-        await self._sure(
-            link,
-            (b"SET", self._names.lease(node), b"1", b"PX", ttl),
-            (b"XADD", self._names.inbox(node), b"*", b"w", b""),
-            (b"PEXPIRE", self._names.inbox(node), ttl),
-        )
-        self._lease.taken(node, asked)
-
-    async def _sure(self, link: Link, *commands: Sequence[bytes]) -> list[Reply]:
-        replies = await link.exchange(b"".join(pack(*words) for words in commands), len(commands))
-        for reply in replies:
-            if isinstance(reply, ErrorReply):
-                raise Refused(reply)
-        return replies
-
-    async def _serve(self) -> None:
-        """Write, renew and watch, for ever; after an outage or a lost lease, begin again."""
-        while True:
-            try:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._pipe.run)
-                    nursery.start_soon(self._renew)
-                    nursery.start_soon(self._watch)
-            except* Gone as gone:
-                await self._stop(f"the store is gone: {gone.exceptions[0]}")
-                self.tally.outages += 1
-                self._heed.store_gone()
-            except* LeaseLost:
-                await self._stop("the lease is lost")
-                self.tally.leases_lost += 1
-                self._heed.lease_lost()
-            await self._come_back()
-            self._heed.store_back()
-
-    async def _stop(self, why: str) -> None:
-        logger.warning("%s: %s", self.address, why)
-        self._reachable = False
-        self.tally.owned.clear()
-        self._asker.hang_up()  # whatever silenced the pipe may have silenced it
-        await self._pipe.close()
-
-    async def _come_back(self) -> None:
-        while True:
-            try:
-                await self._enter()
-            except StoreGone as error:
-                logger.info("still not there: %s", error)
-                await trio.sleep(PROBE_SECONDS)
-            else:
-                logger.warning("%s: it is there, this node is %s", self.address, self.node)
-                return
-
-    async def _leave(self) -> None:
-        """Give the lease back, after all that is queued."""
-        if not self.reachable:
-            return
-        left = trio.Event()
-        self._pipe.hasten()
-        self._pipe.order(Order(b"DEL", self._names.inbox(self.node)))
-        self._pipe.order(Order(b"DEL", self._names.lease(self.node), heard=lambda _: left.set()))
-        await left.wait()
-
-    # The lease, and the nodes that are watched.
-
-    async def _renew(self) -> None:
-        while True:
-            self._lease.check()
-            node, asked, ttl = self.node, trio.current_time(), b"%d" % (1000 * TTL)
-
-            def heard(reply: Reply, node: str = node, asked: float = asked) -> None:
-                self._lease.renewed(node, asked, reply == 1)
-
-            inbox = self._names.inbox(node)
-            self._pipe.order(Order(b"PEXPIRE", self._names.lease(node), ttl, heard=heard))
-            self._pipe.order(Order(b"PEXPIRE", inbox, ttl))
-            self._pipe.order(Order(b"XTRIM", inbox, b"MINID", self._reader.inbox_last))
-            self._pipe.order(Order(b"XADD", inbox, b"NOMKSTREAM", b"*", b"w", b"%.6f" % asked))
-            await trio.sleep(RENEW)
-
-    def _heard_beat(self, text: bytes) -> None:
-        if text:
-            self.tally.lag = trio.current_time() - float(text)
-
-    async def _watch(self) -> None:
-        while True:
-            for node in tuple(self._watched):
-
-                def heard(reply: Reply, node: str = node) -> None:
-                    if reply == 0 and node in self._watched:
-                        self.unwatch(node)
-                        self._heed.node_gone(node)
-
-                self._pipe.order(Order(b"EXISTS", self._names.lease(node), heard=heard))
-            await trio.sleep(WATCH_SECONDS)
-
-    def watch(self, node: str) -> None:
-        self._watched.add(node)
-
-    def unwatch(self, node: str) -> None:
-        self._watched.discard(node)
-        self._reader.forget(node)
 
     # Letters.
 
@@ -265,9 +65,6 @@ class ValkeyStore:
                 *(b"s", self.node.encode(), b"n", number, b"l", encode_letter(letter)),
             )
         )
-
-    def _wake(self) -> None:
-        self._pipe.order(Order(b"XADD", self._names.inbox(self.node), b"NOMKSTREAM", b"*", b"w", b""))
 
     # Streams.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +37,7 @@ def test_replies_come_out_whole_however_they_were_cut(sent: list[Reply], cuts: l
     data = b"".join(map(written, sent))
     places = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
     reader, got = Replies(), []
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         reader.feed(data[start:end])
         got += reader.take(len(sent) - len(got))
     assert got == sent

@@ -131,6 +131,11 @@ async def test_every_claim_gets_a_greater_epoch_also_on_a_stream_that_is_gone(
                 await settled(store, heed)
             if step == 3:
                 any_server.flush()
+        any_server.flush()
+        await trio.sleep(0.01)
+        fresh = await store.claim(key, None, Position(0, 0))  # by one that knows nothing: the clock is what is left
+        assert fresh.fence
+        assert fresh.fence.epoch > epochs[-1]
         far = Position(epochs[-1] + 10**9, 77)
         assert epochs == sorted(set(epochs))
         store.delete(("ann", "none"))
