@@ -18,6 +18,7 @@ settings.load_profile("steady")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-faults", action="store_true", help="write what the fault matrix saw into docs/faults.md")
     parser.addoption("--write-drawing", action="store_true", help="draw the machine into docs/design.md")
+    parser.addoption("--write-settings", action="store_true", help="write the settings into docs/configuration.md")
     group = parser.getgroup("proof")
     group.addoption("--schedules", type=int, default=2_000, help="random schedules to play (default 2,000)")
     group.addoption("--node-schedules", type=int, default=40, help="random schedules over nodes to play (default 40)")

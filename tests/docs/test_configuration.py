@@ -1,66 +1,64 @@
-"""The configuration page lists what `Settings` has: no more, no less, with its names, defaults and choices."""
+"""The configuration page's tables are written from `Settings`, and what it tells of files and precedence is so."""
 
 from __future__ import annotations
 
 import re
-from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
+from docs.settings_tables import (
+    PAGE,
+    TOPICS,
+    choices,
+    commit,
+    committed,
+    docstrings,
+    meaning,
+    shown,
+    tables,
+    variable,
+)
 from trialogue_adapters.cli import read_settings
 from trialogue_adapters.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, Settings
 
-PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
-ROW = re.compile(r"^\| `--([a-z-]+)` \| `(TRIALOGUE_[A-Z_]+)` \| (\S+) \| (.+) \|$", re.MULTILINE)
-ROWS = {flag: (variable, default, meaning) for flag, variable, default, meaning in ROW.findall(PAGE)}
 
-
-def shown(default: Any) -> str:
-    """A default as the page writes it."""
-    if default in (None, ()):
-        return "none"
-    if isinstance(default, bool):
-        return "on" if default else "off"
-    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
-
-
-def choices(annotation: Any) -> tuple[str, ...]:
-    if get_origin(annotation) is Literal:
-        return get_args(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
-        return tuple(str(member.value) for member in annotation)
-    return ()
-
-
-def test_the_page_lists_every_setting_and_no_other_in_order() -> None:
-    assert list(ROWS) == [name.replace("_", "-") for name in Settings.model_fields]
+def test_the_tables_are_written_from_the_code(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--write-settings"):
+        commit(tables())
+    assert committed() == tables(), "write them: pytest tests/docs/test_configuration.py -n 0 --write-settings"
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_a_row_is_true(name: str) -> None:
-    field = Settings.model_fields[name]
-    variable, default, meaning = ROWS[name.replace("_", "-")]
-    assert variable == f"TRIALOGUE_{name.upper()}"
-    assert default == shown(field.default)
-    for choice in choices(field.annotation):
-        assert f"`{choice}`" in f"{default} {meaning}"
-    assert ("0: no limit" in meaning) is ("0: no limit" in (field.description or ""))
+def test_a_setting_is_told_in_sentences(name: str) -> None:
+    """Two or three, that do not say the same twice; a cell of a table has no pipe and no line's end."""
+    field, more = Settings.model_fields[name], docstrings().get(name, "")
+    assert field.description, "its line in --help"
+    assert len(field.description) < 120, "the line in --help is short; more goes into the docstring below the field"
+    told = meaning(name, more)
+    assert told[0] in "`(" or told[0].isupper()
+    assert told.endswith(".")
+    assert "|" not in told
+    for word in choices(field.annotation):
+        assert word in f"{shown(field.default)} {told}"
+
+
+def test_every_topic_is_somewhere() -> None:
+    assert set(TOPICS) <= set(Settings.model_fields)
 
 
 def test_no_other_variable_is_told() -> None:
-    told = set(re.findall(r"TRIALOGUE_[A-Z_]+", PAGE))
-    assert told == {variable for variable, _, _ in ROWS.values()}
-    assert f"`{DEFAULT_CONFIG}`" in PAGE
+    page = PAGE.read_text(encoding="utf-8")
+    assert set(re.findall(r"TRIALOGUE_[A-Z_]+", page)) == set(map(variable, Settings.model_fields))
+    assert f"`{DEFAULT_CONFIG}`" in page
 
 
 def test_precedence_is_as_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "settings.toml"
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PORT", raising=False)
-    for variable, _, _ in ROWS.values():
-        monkeypatch.delenv(variable, raising=False)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(variable(name), raising=False)
 
     assert read_settings([]).port == Settings.model_fields["port"].default
     file.write_text("port = 1\n")
