@@ -108,8 +108,8 @@ class Settings(BaseSettings):
     """Its log and its message ids are kept for as long."""
     heartbeat: Annotated[float, Field(gt=0)] = Field(20.0, description="Seconds between pings, and for the pong.")
     drain_timeout: Seconds = Field(20.0, description="Seconds that running answers get at shutdown.")
-    """It begins with SIGINT or SIGTERM, and what is left then is WS-006. A connection whose session has nothing left to do is closed at once. A
-    second signal leaves at once."""
+    """It begins with SIGINT or SIGTERM, and what is left then is WS-006. A connection whose session has nothing left to
+    do is closed at once. A second signal leaves at once."""
     first_token_timeout: Seconds = Field(30.0, description="Seconds to the first token, then RAG-002. 0: no limit.")
     token_timeout: Seconds = Field(20.0, description="Seconds between tokens, then RAG-003. 0: no limit.")
     """It may take a quarter longer until that is noticed."""

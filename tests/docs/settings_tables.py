@@ -9,6 +9,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -65,7 +66,7 @@ def docstrings() -> dict[str, str]:
         if isinstance(node, ast.ClassDef) and node.name == Settings.__name__
     )
     found: dict[str, str] = {}
-    for above, below in zip(body, body[1:], strict=False):
+    for above, below in pairwise(body):
         match above, below:
             case (
                 ast.AnnAssign(target=ast.Name(id=name)),
@@ -79,7 +80,7 @@ def meaning(name: str, more: str) -> str:
     """What the page says of a setting: the line of `--help`, the docstring, and choices that neither names."""
     field = Settings.model_fields[name]
     said = BARE.sub(r"`\1`", field.description or "")
-    words = [choice for choice in choices(field.annotation)]
+    words = choices(field.annotation)
     explained = all(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", f"{said} {more}") for word in words)
     listed = "" if explained else "One of " + ", ".join(f"`{word}`" for word in words) + "."
     return " ".join(filter(None, (said, listed, more)))

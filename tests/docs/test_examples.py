@@ -14,38 +14,45 @@ A directive in an HTML comment directly above a block says what it is; `; ` sepa
     onerag                         for a server with `--dialect onerag`: a transcript, or a shell client
     locked: files|server|client    the files of a server that wants keys, that server, and its clients
     needs: PACKAGE or COMMAND      skipped without it
+    example: FILE                  that file of `examples/`, whole; `test_example_files.py` runs it
     tested by: FILE                that test takes it from the page and tries it out
     not run: REASON                nothing to run
 
 Without one: Python and JavaScript are clients that must succeed against a server, shell must succeed, JSON frames must
-be the protocol's, TOML must be a configuration. The Korean guide has the same blocks as the English one, so that those
-are run once.
+be the protocol's, TOML must be a configuration. The Korean guide has the same blocks as the English one
+(`test_pages.py`), so that those are run once.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
-from itertools import count, islice
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
 import trio
-from trio_websocket import WebSocketConnection, open_websocket_url
+from trio_websocket import open_websocket_url
 
-from support.pages import DOCS, Block, read_blocks, rows
+from support.documented import (
+    DEFAULT_HTTP,
+    FOREIGN,
+    FREE_PORTS,
+    NUMBERS,
+    ask,
+    environment,
+    node,
+    serving,
+)
+from support.pages import DOCS, EXAMPLES, GUIDE, PAGES, Block, read_blocks, rows
 from trialogue.core import events
 from trialogue.core.errors import ERRORS, CloseCode
 from trialogue.core.machine import Policy
@@ -62,28 +69,6 @@ from trialogue.core.protocol import (
 from trialogue_adapters import web
 
 ONERAG = DOCS / "onerag.md"
-GUIDE, KOREAN = DOCS / "websocket-api-guide.md", DOCS / "ko" / "websocket-api-guide.md"
-PAGES = (
-    *(DOCS.parent / name for name in ("README.md", "SECURITY.md")),
-    GUIDE,
-    DOCS / "design.md",
-    DOCS / "configuration.md",
-    DOCS / "auth.md",
-    DOCS / "faults.md",
-    DOCS / "deploy.md",
-    DOCS / "sse.md",
-    DOCS / "performance.md",
-    DOCS / "metrics.md",
-    DOCS / "observability.md",
-    DOCS / "bridges.md",
-    DOCS / "clients-javascript.md",
-    DOCS / "conformance.md",
-    DOCS / "mounting.md",
-    DOCS / "clients-python.md",
-    DOCS / "terminal.md",
-    DOCS / "scale.md",
-    ONERAG,
-)
 LISTENERS = ("hypercorn", "trio-websocket")
 
 SERVER_EVENTS = {
@@ -135,42 +120,6 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def environment(**more: str) -> dict[str, str]:
-    """Ours, without settings of whoever runs the tests, with the virtual environment's commands."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRIALOGUE_")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**kept, "PATH": path, "PYTHONUTF8": "1", **more}
-
-
-DEFAULT_HTTP = "http://127.0.0.1:8000"
-OURS = re.compile(r"listening on http(://127\.0\.0\.1:\d+)\n")
-FOREIGN = re.compile(r".*[Rr]unning on http(://127\.0\.0\.1:\d+) .*\n")
-"""What hypercorn and uvicorn say."""
-FREE_PORTS = {"hypercorn": "--bind 127.0.0.1:0", "uvicorn": "--port 0"}
-
-
-@contextmanager
-def serving(command: list[str], folder: Path, announcement: re.Pattern[str] = OURS) -> Iterator[str]:
-    """Run a server on a free port; yields its ws:// address. It must announce itself, and end well on SIGTERM."""
-    aside = subprocess.DEVNULL if announcement is OURS else subprocess.STDOUT
-    with subprocess.Popen(
-        command, cwd=folder, env=environment(PORT="0"), stdout=subprocess.PIPE, stderr=aside, text=True
-    ) as process:
-        try:
-            assert process.stdout
-            lines = islice(process.stdout, 1 if announcement is OURS else 4)  # others talk first
-            announced = next(filter(None, map(announcement.fullmatch, lines)), None)
-            assert announced, "the server did not say where it listens"
-            yield f"ws{announced[1]}"
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-
-
 def serve(folder: Path, *flags: str) -> Any:
     return serving([sys.executable, "-m", "trialogue_adapters", "serve", *flags], folder)
 
@@ -197,16 +146,6 @@ def onerag_url(workshop: Path) -> Iterator[str]:
     """A server as an unchanged web client of OneRAG wants it."""
     with serve(workshop, "--service", "words:ChatService", "--dialect", "onerag") as url:
         yield url
-
-
-def node() -> list[str]:
-    """How to call a node that has WebSocket, or skip."""
-    command = shutil.which("node")
-    for flags in ([], ["--experimental-websocket"]) if command else ():
-        asked = [str(command), *flags, "--eval", "process.exit(typeof WebSocket === 'function' ? 0 : 1)"]
-        if subprocess.run(asked, capture_output=True, check=False).returncode == 0:
-            return [str(command), *flags]
-    pytest.skip("no node with a WebSocket implementation (20.10 or later)")
 
 
 def run_client(block: Block, url: str, folder: Path) -> str:
@@ -275,6 +214,9 @@ def is_tried_elsewhere(block: Block) -> bool:
     """By another test, which must take it from this page; or nowhere, for a reason."""
     if "not run" in block.directives:
         assert block.directives["not run"], "say why it is not run"
+    elif "example" in block.directives:
+        file = EXAMPLES / block.directives["example"]
+        assert block.text == file.read_text(encoding="utf-8"), f"not what examples/{file.name} holds"
     elif "tested by" in block.directives:
         tester = (DOCS.parent / block.directives["tested by"]).read_text(encoding="utf-8")
         assert f'"{block.page.name}", "{block.language}"' in tester, "that test does not take it from this page"
@@ -330,41 +272,6 @@ def skip_without(block: Block) -> None:
 
 def compare_output(block: Block, printed: str) -> None:
     assert printed == block.text
-
-
-async def ask(url: str, mount: str = "") -> None:
-    """Ask something, over both dialects; a whole answer must come."""
-    for subprotocols in (None, ["trialogue.v1"]):
-        session = f"docs-{next(NUMBERS)}"
-        async with open_websocket_url(f"{url}{mount}/chat-ws?session_id={session}", subprotocols=subprotocols) as ws:
-            await until_served(ws, session)
-            await ws.send_message(frame("q", "one two", session))
-            seen = [json.loads(await ws.get_message())]
-            while seen[-1]["type"] not in ("stream_end", "stream_error"):
-                seen.append(json.loads(await ws.get_message()))
-            assert seen[-1].get("finish_reason") == "stop", seen
-            assert any(event["type"] == "stream_token" for event in seen)
-
-
-def frame(message_id: str, content: str, session: str) -> str:
-    return json.dumps({"message_id": message_id, "content": content, "session_id": session})
-
-
-async def until_served(ws: WebSocketConnection, session: str) -> None:
-    """A service may come late: ask until it is there."""
-    for number in count():
-        await ws.send_message(frame(f"ready-{number}", "ready?", session))
-        while True:
-            event = json.loads(await ws.get_message())
-            if event["type"] == "stream_end":
-                return
-            if event["type"] == "stream_error":
-                assert event["error_code"] == "WS-002", event
-                await trio.sleep(0.05)
-                break
-
-
-NUMBERS = count(1)
 
 
 async def run_server(block: Block, workshop: Path) -> None:
@@ -487,7 +394,7 @@ def check_toml(block: Block, workshop: Path) -> None:
 CHECKS = {"json": check_json_lines, "shell": check_shell, "toml": check_toml}
 
 
-# ── What the pages claim in tables, and the Korean twin ──────────────────────────────────────────────────────────
+# ── What the pages claim in tables ──────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_error_table_is_the_code_s() -> None:
@@ -513,36 +420,3 @@ def test_the_close_codes_are_the_code_s() -> None:
 def test_the_policies_are_the_code_s() -> None:
     listed = rows(GUIDE, "## A message while something is unfinished")
     assert {cells[0].strip("|` ") for cells in listed} == set(Policy)
-
-
-def skeleton(page: Path) -> list[str]:
-    """Headings' levels, tables' rows and blocks, in order: what two languages of a page have in common."""
-    prose = re.sub(r"^(`{3,}).*?^\1$", "BLOCK", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    found = re.findall(r"^(?:#+ |BLOCK|\|(?=.)|- |<!-- .* -->)", prose, re.MULTILINE)
-    return list(found)
-
-
-def test_the_korean_guide_is_the_same_guide() -> None:
-    ours, theirs = read_blocks(GUIDE), read_blocks(KOREAN)
-    assert [(block.language, block.text, block.directives) for block in theirs] == [
-        (block.language, block.text, block.directives) for block in ours
-    ]
-    assert skeleton(KOREAN) == skeleton(GUIDE)
-
-
-def slug(heading: str) -> str:
-    """GitHub's anchor of a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
-
-
-@pytest.mark.parametrize("page", [*PAGES, KOREAN], ids=lambda page: str(page.relative_to(DOCS.parent)))
-def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
-        if "://" in target:
-            continue
-        path, _, anchor = target.partition("#")
-        file = (page.parent / path).resolve() if path else page
-        assert file.exists(), target
-        if anchor:
-            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
-            assert anchor in map(slug, headings), target

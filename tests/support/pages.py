@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS, EXAMPLES = ROOT / "docs", ROOT / "examples"
+GUIDE, KOREAN = DOCS / "websocket-api-guide.md", DOCS / "ko" / "websocket-api-guide.md"
+PAGES = (
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+    *sorted(EXAMPLES.glob("**/README.md")),
+    *sorted(DOCS.glob("*.md")),
+)
+"""All that people read, but for the Korean guide."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Ask with curl, and print each event as it comes. When the line breaks, the rest is fetched from where it broke.
+#
+#     $ bash ask_sse.sh http://127.0.0.1:8000 "What is a session?"
+#
+# The answer ends with a `done` or an `error` event; docs/sse.md tells of all of them.
+set -o pipefail
+
+question=$(printf %s "$2" | sed 's/[\\"]/\\&/g')
+body="{\"message\": \"$question\", \"session_id\": \"shell-$$\", \"message_id\": \"question\"}"
+events=$(mktemp)
+trap 'rm -f "$events"' EXIT
+
+for _ in {1..20}; do
+  last=$(sed -n 's/^id: //p' "$events" | tail -n 1)
+  curl --silent --show-error --no-buffer --fail-with-body "$1/chat/stream" --data "$body" \
+    --header 'Content-Type: application/json' ${last:+--header "Last-Event-ID: $last"} | tee -a "$events"
+  [ $? -eq 22 ] && exit 1 # refused, with HTTP
+  grep -qE '^event: (done|error)' "$events" && exit 0
+  sleep 1
+done
+exit 1
