@@ -1,7 +1,7 @@
 """Each file of `examples/` does what its head says, started by the command that its head gives, as a real process.
 
-A command stands in the head behind `$ `. What the tests change of it: ports are free ones, addresses those of the server
-that is there, and what `npm install` would do is a link.
+A command stands in the head behind `$ `. What the tests change of it: ports are free ones, addresses those of the
+server that is there, and what `npm install` would do is a link.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ def url(folder: Path) -> Iterator[str]:
 
 def run(words: list[str], folder: Path) -> str:
     """Run a client to its end. Returns what it printed."""
-    done = subprocess.run(
-        words, cwd=folder, env=environment(), capture_output=True, text=True, timeout=20, check=False
-    )
+    done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout
 

@@ -15,6 +15,7 @@ A directive in an HTML comment directly above a block says what it is; `; ` sepa
     locked: files|server|client    the files of a server that wants keys, that server, and its clients
     needs: PACKAGE or COMMAND      skipped without it
     example: FILE                  that file of `examples/`, whole; `test_example_files.py` runs it
+    lines of: FILE                 a part of that file
     tested by: FILE                that test takes it from the page and tries it out
     not run: REASON                nothing to run
 
@@ -217,6 +218,9 @@ def is_tried_elsewhere(block: Block) -> bool:
     elif "example" in block.directives:
         file = EXAMPLES / block.directives["example"]
         assert block.text == file.read_text(encoding="utf-8"), f"not what examples/{file.name} holds"
+    elif "lines of" in block.directives:
+        file = EXAMPLES / block.directives["lines of"]
+        assert f"\n{block.text}" in file.read_text(encoding="utf-8"), f"not what examples/{file.name} holds"
     elif "tested by" in block.directives:
         tester = (DOCS.parent / block.directives["tested by"]).read_text(encoding="utf-8")
         assert f'"{block.page.name}", "{block.language}"' in tester, "that test does not take it from this page"

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from support.pages import DOCS, GUIDE, KOREAN, PAGES, ROOT, read_blocks
+from support.pages import DOCS, GUIDE, KOREAN, PAGES, ROOT, read_blocks, rows
 
 MAP = DOCS / "README.md"
 EVERY = (*PAGES, KOREAN)
 FENCED = re.compile(r"^(`{3,}).*?^\1$", re.MULTILINE | re.DOTALL)
+
+PEERS = ("fastapi_app.py", "socketio_app.py", "ws_server.js", "picows_server.py")
 
 LONGEST = 50
 """Words of a sentence."""
@@ -103,6 +105,17 @@ def test_sentences_can_be_read_at_one_go(page: Path) -> None:
     for paragraph in re.split(r"\n\s*\n|^(?:[-*]|\d+\.) |^\|.*$|^#+ .*$", prose(page), flags=re.MULTILINE):
         for sentence in re.split(r"(?<=[.!?:;])\s", " ".join(paragraph.split())):
             assert len(sentence.split()) <= LONGEST, sentence
+
+
+def test_the_readme_s_figures_were_measured() -> None:
+    """They stand in the table of docs/performance.md that was measured in one run, and peers are as long as told."""
+    measured = {row[0].strip(): row for row in rows(DOCS / "performance.md", "## What is compared")}
+    for name, frame, cpu, idle, _ in rows(ROOT / "README.md", "## How it compares"):
+        row = [cell.strip() for cell in measured[name.strip("| ")]]
+        assert (cpu, idle) == (row[3], f"{row[6]} KB")
+        assert frame == f"{row[5].split(' / ')[0]} ms"
+    peers = [len((ROOT / "bench" / "peers" / name).read_text().splitlines()) for name in PEERS]
+    assert f"in {min(peers)} to {max(peers)} lines" in prose(ROOT / "README.md")
 
 
 def skeleton(page: Path) -> list[str]:
