@@ -162,8 +162,8 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(
         None, description="Valkey or Redis that many nodes share: redis://, rediss:// or unix://. `REDIS_URL` counts."
     )
-    """See [Many nodes](scale.md). `redis://[user:password@]host:port/db`, `rediss://…` for TLS, `unix:///path`. Better a
-    variable than the flag: others can see your flags."""
+    """See [Many nodes](scale.md). `redis://[user:password@]host:port/db`, `rediss://…` for TLS, `unix:///path`. Better
+    a variable than the flag: others can see your flags."""
     redis_prefix: Annotated[str, Field(min_length=1)] = Field(
         "trialogue", description="What the names of its keys begin with."
     )
