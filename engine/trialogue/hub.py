@@ -23,7 +23,7 @@ from trialogue.commons import Census, Commons
 from trialogue.core.errors import CloseCode, Fault
 from trialogue.core.events import CancelResult, Custom, Goaway
 from trialogue.core.limits import Limits
-from trialogue.core.machine import Cancel, Drain, State, Turn, refusal
+from trialogue.core.machine import Cancel, Drain, HandOver, State, Turn, refusal
 from trialogue.log import Log
 from trialogue.memory_log import MemoryLog
 from trialogue.metrics import Meter, NullMeter
@@ -333,7 +333,8 @@ class Hub:
             self._send_away()
         with trio.move_on_after(timeout):
             busy_first = sorted(self.sessions.values(), key=lambda session: session.state.idle)
-            await self._tell_in_batches(busy_first, Drain(now=False), timeout / 2)
+            leaving = HandOver() if self._nodes else Drain(now=False)
+            await self._tell_in_batches(busy_first, leaving, timeout / 2)
             await self._until_drained()
         unfinished = [session for session in self.sessions.values() if not session.drained]
         await self._tell_in_batches(unfinished, Drain(now=True), farewell / 4)
@@ -353,7 +354,7 @@ class Hub:
                     continue
                 self._dismiss(client)
 
-    async def _tell_in_batches(self, sessions: Sequence[AnySession], message: Drain, within: float) -> None:
+    async def _tell_in_batches(self, sessions: Sequence[AnySession], message: Drain | HandOver, within: float) -> None:
         """Tell them all, in that order, in `within` seconds at most."""
         pause = min(DRAIN_PAUSE, within * DRAIN_BATCH / max(1, len(sessions)))
         for start in range(0, len(sessions), DRAIN_BATCH):

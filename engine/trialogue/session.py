@@ -185,8 +185,10 @@ class Session:
 
     @property
     def drained(self) -> bool:
-        """It is leaving, and owes nothing to anybody: every turn has its end, its receipt, and its service told."""
-        return self.state.draining and self.state.idle and not self.generations
+        """It is leaving, and owes nothing to anybody: every turn has its end, its receipt, and its service told; or
+        it waits for the next owner."""
+        state = self.state
+        return (state.draining or state.leaving) and state.idle and not self.generations
 
     def owns(self, session_id: str) -> bool:
         """Is this the session's own id, or the one that the service confirmed for it?"""

@@ -44,6 +44,7 @@ class Ghost:
     settled: frozenset[str] = frozenset()
     draining: bool = False
     drained: bool = False
+    leaving: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ def check(machine: ModuleType, turns: int, *, by_shape: bool = False) -> Stats:
     """Walk through all orders of `turns` messages with every policy, cancels, repeats, drains and crashes.
 
     Args:
-        by_shape: lose nodes and stores, too; and take two nodes for one when they differ only in the names of their
-            turns and in how ended turns ended (on which nothing that follows may depend). It makes five turns
-            affordable.
+        by_shape: lose nodes and stores, and hand over, too; and take two nodes for one when they differ only in the
+            names of their turns and in how ended turns ended (on which nothing that follows may depend). It makes five
+            turns affordable.
     """
     start = Node(machine.State(), Ghost(), turns)
     seen = {_shape(start) if by_shape else start}
@@ -91,7 +92,7 @@ def _shape(node: Node) -> Any:
     state, ghost = node.state, node.ghost
     running = state.running
     slot = state.slot and ("its own" if running and running.message_id == state.slot else "an old one's")
-    flags = (ghost.fenced, ghost.finished, ghost.draining, ghost.drained, ghost.open in ghost.ended)
+    flags = (ghost.fenced, ghost.finished, ghost.draining, ghost.drained, ghost.leaving, ghost.open in ghost.ended)
     policies = tuple(turn.on_busy for turn in state.queue)
     return running and running.on_busy, slot, policies, flags, len(ghost.ended), node.unsent
 
@@ -123,6 +124,8 @@ def _inputs(machine: ModuleType, node: Node, turns: int, *, losses: bool) -> Ite
         yield machine.Drain(now=False)
     if not ghost.drained:
         yield machine.Drain(now=True)
+    if losses and not ghost.leaving:
+        yield machine.HandOver()
     if ghost.accepted:
         yield from ("crash", *(LOSSES if losses else ()))
 
@@ -153,6 +156,8 @@ def _recover(machine: ModuleType, node: Node, happened: str) -> tuple[Any, list[
     """What the shell does after a crash between two steps, or after the loss of a node or a store: it reads the log,
     which is what the ghost knows. With a node, its generation is gone."""
     state = node.state
+    if happened != "crash":
+        state = replace(state, draining=False, leaving=False)  # the next owner is not the one that left
     unended = (*((state.running,) if state.running else ()), *state.queue)
     slot = node.ghost.open if happened == "crash" else None
     options: dict[str, Any] = {}
@@ -168,7 +173,8 @@ def _lost(ghost: Ghost, before: Any, happened: str) -> Ghost:
     if happened == "crash":
         return replace(ghost, fenced=True)
     again = {before.running.message_id} if happened.endswith("afresh") and before.running else set()
-    return replace(ghost, open=None, fenced=False, finished=False, started=ghost.started - again)
+    fresh = {"draining": False, "drained": False, "leaving": False}
+    return replace(ghost, open=None, fenced=False, finished=False, started=ghost.started - again, **fresh)
 
 
 def _told(machine: ModuleType, ghost: Ghost, happened: Any) -> Ghost:
@@ -179,6 +185,8 @@ def _told(machine: ModuleType, ghost: Ghost, happened: Any) -> Ghost:
             return replace(ghost, open=None, fenced=False, finished=False)
         case machine.Drain(now):
             return replace(ghost, draining=True, drained=ghost.drained or now)
+        case machine.HandOver():
+            return replace(ghost, leaving=True)
     return ghost
 
 
@@ -192,7 +200,7 @@ def _apply(machine: ModuleType, ghost: Ghost, effect: Any, path: tuple[Any, ...]
     match effect:
         case machine.Accept(turn):
             rule(turn.message_id not in ghost.accepted, "accepted twice")
-            rule(not ghost.draining, "accepted while draining")
+            rule(not ghost.draining and not ghost.leaving, "accepted while draining or leaving")
             return replace(ghost, accepted=ghost.accepted | {turn.message_id})
         case machine.Queue(message_id, place):
             rule(message_id in ghost.accepted - ghost.begun - ghost.ended, "queued out of order")
@@ -201,6 +209,7 @@ def _apply(machine: ModuleType, ghost: Ghost, effect: Any, path: tuple[Any, ...]
             name = turn.message_id
             rule(name in ghost.accepted - ghost.begun - ghost.ended, "begun out of order")
             rule(ghost.begun <= ghost.ended, "begun before the running turn's end")
+            rule(not ghost.leaving, "begun by a node that is leaving")
             rule(waiting or ghost.open is None or ghost.open in ghost.ended, "begun without waiting for the slot")
             return replace(ghost, begun=ghost.begun | {name})
         case machine.Start(turn):
@@ -256,6 +265,7 @@ def _rules_of_the_state(state: Any, ghost: Ghost, path: tuple[Any, ...]) -> None
     rule(running is None or ghost.open is not None, "the running turn will never be generated")
     rule(not (ghost.drained and running), "a turn is running after the drain")
     rule(state.draining == ghost.draining, "the drain is forgotten")
+    rule(state.leaving == ghost.leaving, "the hand-over is forgotten")
 
 
 def _rules_of_the_step(
@@ -293,15 +303,21 @@ def _rules_of_the_step(
             expected = "cancelled" if unfinished else "already_ended" if name in before.ledger else "unknown"
             rule(answers[0].outcome == expected, f"the answer is {expected}")
             rule(list(ends) == ([name] if unfinished else []), "it ends that turn and no other")
-            next_up = queued[:1] if running is not None and running.message_id == name else []
+            its_turn = running is not None and running.message_id == name and not before.leaving
+            next_up = queued[:1] if its_turn else []
             rule(begins == next_up, "the next in the queue begins, and only then")
         case machine.Finished(name, outcome):
             current = running is not None and running.message_id == name and before.slot == name
             rule(ends == ({name: outcome} if current else {}), "an outcome ends its own running turn, else nothing")
-            rule(begins == (queued[:1] if current else []), "then the first of the queue begins")
+            rule(begins == (queued[:1] if current and not before.leaving else []), "then the first of the queue begins")
+        case machine.HandOver():
+            rule(not effects, "a hand-over by itself changes nothing")
         case machine.Drain(now):
-            dropped = [*queued, *([running.message_id] if now and running else [])]
-            rule(set(ends) == set(dropped), "a drain ends the queue, and at last the running turn")
+            left = [] if before.leaving else queued
+            dropped = [*left, *([running.message_id] if now and running else [])]
+            rule(
+                set(ends) == set(dropped), "a drain ends the queue (but one that is handed over), and at last the turn"
+            )
             rule(all(outcome.fault and outcome.fault.code == "WS-006" for outcome in ends.values()), "with WS-006")
             rule(not begins, "nothing begins while draining")
         case str():
@@ -309,10 +325,12 @@ def _rules_of_the_step(
             count, code = {"crash": (1, "WS-007"), "taken over": (1, "WS-008"), "cut off": (2, "WS-009")}.get(
                 happened, (0, "")
             )
-            lost = unended[:count] if running else []
+            lost = unended[:count] if running or happened == "cut off" else []
             rule(set(ends) == set(lost), f"{happened}: so many end, the running turn first")
             rule(all(outcome.fault and outcome.fault.code == code for outcome in ends.values()), f"with {code}")
             starts = [effect.turn.message_id for effect in effects if isinstance(effect, machine.Start)]
+            if happened in LOSSES[:2] and not running:
+                rule(begins == queued[:1], "what was handed over goes on")
             if happened == "taken over afresh" and running:
                 rule(starts == [running.message_id] and not begins, "what nobody was told of is generated again")
 
@@ -338,19 +356,23 @@ def _rules_of_a_submit(
         machine.Policy.REJECT: running is not None,
         machine.Policy.ENQUEUE: running is not None and len(queued) >= LIMITS.queue_size,
     }.get(turn.on_busy, False)
-    if before.draining or busy:
-        code = "WS-006" if before.draining else "WS-003"
+    drains = before.draining and not before.leaving
+    if drains or busy:
+        code = "WS-006" if drains else "WS-003"
         rule(len(effects) == 1 and bool(refused), "a refusal does nothing else")
         rule(refused[0].fault.code == code, f"the refusal is {code}")
         return
     rule(not replies, "an accepted message has no reply")
-    if running is None or turn.on_busy in (machine.Policy.INTERRUPT, machine.Policy.ROLLBACK):
+    stops = turn.on_busy in (machine.Policy.INTERRUPT, machine.Policy.ROLLBACK)
+    if before.leaving:
+        rule(list(ends) == ([running.message_id] if running and stops else []), "it stops the running turn, or nothing")
+    elif running is None or stops:
         rule(begins == [name], "it runs next, ahead of the queue")
     else:
         rule(not begins and not ends, "enqueue disturbs nothing")
         places = [effect.place for effect in effects if isinstance(effect, machine.Queue)]
         rule(places == [len(queued) + 1], "its place is told")
-    if running is not None and begins:
+    if running is not None and ends:
         told = "retracted" if turn.on_busy is machine.Policy.ROLLBACK else "interrupted"
         rule(set(ends) == {running.message_id}, "only the running turn ends; the queue stays")
         rule(ends[running.message_id].finish_reason == told, f"the running turn ends {told}")

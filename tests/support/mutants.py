@@ -24,7 +24,7 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "messages are accepted while draining",
-        "    if state.draining:\n        return Fault",
+        "    if state.draining and not state.leaving:\n        return Fault",
         "    if False:\n        return Fault",
     ),
     (
@@ -54,8 +54,8 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "an interrupt empties the queue",
-        "        state, stopped = _stop_running(state, STOPPED[ending])\n",
-        "        state, stopped = _stop_running(replace(state, queue=()), STOPPED[ending])\n",
+        "        state, stopped = _stop_running(state, STOPPED[_ending(turn)])\n",
+        "        state, stopped = _stop_running(replace(state, queue=()), STOPPED[_ending(turn)])\n",
     ),
     (
         "the new turn begins before the old one's end is told",
@@ -184,13 +184,13 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "a drain lets the queue go on",
-        '    state, effects = _drop_queue(replace(state, draining=True), failed(Fault("WS-006")))',
-        "    state, effects = replace(state, draining=True), []",
+        "    if not state.leaving:\n        state, effects = _drop_queue",
+        "    if False:\n        state, effects = _drop_queue",
     ),
     (
         "a drain is forgotten",
-        "_drop_queue(replace(state, draining=True), failed",
-        "_drop_queue(state, failed",
+        "    state = replace(state, draining=True)\n",
+        "",
     ),
     (
         "the drain's deadline does not end the running turn",
@@ -201,6 +201,31 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
         "a drain ends the running turn at once",
         "    if now and state.running:",
         "    if state.running:",
+    ),
+    (
+        "a hand-over lets the queue go on",
+        "    if state.leaving or not state.queue:",
+        "    if not state.queue:",
+    ),
+    (
+        "a hand-over takes new messages",
+        "    if state.leaving:\n        return _stop",
+        "    if state.draining:\n        return _stop",
+    ),
+    (
+        "a hand-over leaves running what a new message stops",
+        "if state.running and _stops(turn) else (state, [])",
+        "if False else (state, [])",
+    ),
+    (
+        "a hand-over ends the queue at the deadline",
+        "    if not state.leaving:\n        state, effects = _drop_queue",
+        "    if True:\n        state, effects = _drop_queue",
+    ),
+    (
+        "a hand-over refuses",
+        "    if state.draining and not state.leaving:\n        return Fault",
+        "    if state.draining or state.leaving:\n        return Fault",
     ),
     (
         "an end is not recorded",
@@ -214,13 +239,13 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "a crash loses the queue",
-        "State(running, slot, queue, ledger, state.draining)",
-        "State(running, slot, (), ledger, state.draining)",
+        "State(running, slot, queue, ledger, state.draining, state.leaving)",
+        "State(running, slot, (), ledger, state.draining, state.leaving)",
     ),
     (
         "a crash forgets the generation that is still closing",
-        "State(running, slot, queue, ledger, state.draining)",
-        "State(running, None, queue, ledger, state.draining)",
+        "State(running, slot, queue, ledger, state.draining, state.leaving)",
+        "State(running, None, queue, ledger, state.draining, state.leaving)",
     ),
     (
         "a crash forgets which ids have ended",
@@ -229,8 +254,8 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "a crash forgets the drain",
-        "State(running, slot, queue, ledger, state.draining)",
-        "State(running, slot, queue, ledger, False)",
+        "State(running, slot, queue, ledger, state.draining, state.leaving)",
+        "State(running, slot, queue, ledger, False, state.leaving)",
     ),
     (
         "a take-over loses the turn that is to be generated afresh",

@@ -139,7 +139,16 @@ class Drain:
     now: bool
 
 
-Input = Submit | Cancel | Finished | Closed | Drain
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Another node is to go on with this session. The running turn may end here; nothing begins any more.
+
+    What waits stays for the next owner, who finds it in the log. A new message is neither taken nor refused: whoever
+    forwards it asks the next owner again. One that interrupts stops the running turn all the same.
+    """
+
+
+Input = Submit | Cancel | Finished | Closed | Drain | HandOver
 
 
 # ── Effects: what to do, in this order, without awaiting anything in between ─────────────────────────────────────
@@ -303,6 +312,7 @@ class State:
     queue: tuple[Turn, ...] = ()
     ledger: Ledger = field(default_factory=Ledger)
     draining: bool = False
+    leaving: bool = False
 
     @property
     def generating(self) -> bool:
@@ -310,14 +320,14 @@ class State:
 
     @property
     def idle(self) -> bool:
-        """Nothing is owed to anybody (an upstream may still be closing)."""
+        """Nothing is owed to anybody by this node (an upstream may still be closing)."""
         return self.running is None
 
 
 def invariants(state: State) -> None:
     """What holds between steps; raises AssertionError naming what does not."""
-    assert state.running or not state.queue, "a queue without a running turn"
-    assert not (state.draining and state.queue), "a queue while draining"
+    assert state.running or not state.queue or state.leaving, "a queue without a running turn"
+    assert not (state.draining and state.queue) or state.leaving, "a queue while draining"
     unfinished = [turn.message_id for turn in (*((state.running,) if state.running else ()), *state.queue)]
     assert len(set(unfinished)) == len(unfinished), "one turn in two places"
     owed = {message_id for message_id, known in state.ledger.items() if known.outcome is None}
@@ -342,6 +352,8 @@ def step(state: State, happened: Input, limits: Limits) -> tuple[State, list[Eff
             return _closed(state, message_id, upstream)
         case Drain(now):
             return _drain(state, now)
+        case HandOver():
+            return replace(state, leaving=True), []
         case _:
             assert_never(happened)
 
@@ -352,6 +364,8 @@ def _submit(state: State, turn: Turn, asker: Asker, limits: Limits) -> tuple[Sta
         return state, [Refuse(asker, turn.message_id, fault)]
     if turn.message_id in state.ledger:
         return state, [Repeat(asker, turn.message_id)]
+    if state.leaving:
+        return _stop_running(state, STOPPED[_ending(turn)]) if state.running and _stops(turn) else (state, [])
     state = replace(state, ledger=state.ledger.accepted(turn, limits.remembered_ids))
     effects: list[Effect] = [Accept(turn)]
     if state.running is None:
@@ -360,11 +374,19 @@ def _submit(state: State, turn: Turn, asker: Asker, limits: Limits) -> tuple[Sta
         state = replace(state, queue=(*state.queue, turn))
         more = [Queue(turn.message_id, len(state.queue))]
     else:
-        ending = Ending.RETRACTED if turn.on_busy is Policy.ROLLBACK else Ending.INTERRUPTED
-        state, stopped = _stop_running(state, STOPPED[ending])
+        state, stopped = _stop_running(state, STOPPED[_ending(turn)])
         state, begun = _begin(state, turn)
         more = stopped + begun
     return state, effects + more
+
+
+def _stops(turn: Turn) -> bool:
+    return turn.on_busy in (Policy.INTERRUPT, Policy.ROLLBACK)
+
+
+def _ending(turn: Turn) -> Ending:
+    """Of the running turn that this one stops."""
+    return Ending.RETRACTED if turn.on_busy is Policy.ROLLBACK else Ending.INTERRUPTED
 
 
 def refusal(state: State, turn: Turn, limits: Limits) -> Fault | None:
@@ -373,7 +395,7 @@ def refusal(state: State, turn: Turn, limits: Limits) -> Fault | None:
     if known:
         same = known.digest == turn.digest
         return None if same else Fault("WS-001", "message_id: was used before, with other content.")
-    if state.draining:
+    if state.draining and not state.leaving:
         return Fault("WS-006")
     if turn.on_busy is Policy.REJECT and state.running:
         return Fault("WS-003")
@@ -404,7 +426,7 @@ def _stop_running(state: State, outcome: Outcome) -> tuple[State, list[Effect]]:
 
 
 def _next(state: State) -> tuple[State, list[Effect]]:
-    if not state.queue:
+    if state.leaving or not state.queue:
         return state, []
     return _begin(replace(state, queue=state.queue[1:]), state.queue[0])
 
@@ -433,10 +455,12 @@ def _cancel(state: State, message_id: str, asker: Asker) -> tuple[State, list[Ef
 
 def _cancel_all(state: State, asker: Asker) -> tuple[State, list[Effect]]:
     """One answer per turn that was stopped, so that a client can match each; one without an id if there was none."""
-    if state.running is None:
+    stopped = (*((state.running,) if state.running else ()), *state.queue)
+    if not stopped:
         return state, [Answer(asker, None, "already_ended" if state.ledger else "unknown")]
-    stopped = (state.running, *state.queue)
-    state, effects = _stop_running(state, STOPPED[Ending.CANCELLED])
+    effects: list[Effect] = []
+    if state.running:
+        state, effects = _stop_running(state, STOPPED[Ending.CANCELLED])
     state, dropped = _drop_queue(state, STOPPED[Ending.CANCELLED])
     return state, [*effects, *dropped, *(Answer(asker, turn.message_id, "cancelled") for turn in stopped)]
 
@@ -463,7 +487,10 @@ def _closed(state: State, message_id: str, upstream: Upstream) -> tuple[State, l
 
 
 def _drain(state: State, now: bool) -> tuple[State, list[Effect]]:
-    state, effects = _drop_queue(replace(state, draining=True), failed(Fault("WS-006")))
+    effects: list[Effect] = []
+    state = replace(state, draining=True)
+    if not state.leaving:
+        state, effects = _drop_queue(state, failed(Fault("WS-006")))
     if now and state.running:
         state, stopped = _stop_running(state, failed(Fault("WS-006")))
         effects += stopped
@@ -495,7 +522,7 @@ def recover(
     ended = {key: known for key, known in state.ledger.items() if known.outcome}
     ledger = Ledger(ended | ids)
     running, queue = (unended[0], unended[1:]) if begun else (None, unended)
-    state = State(running, slot, queue, ledger, state.draining)
+    state = State(running, slot, queue, ledger, state.draining, state.leaving)
     effects: list[Effect] = []
     for turn in queue:
         if turn.message_id in cut:
