@@ -24,6 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--node-schedules", type=int, default=40, help="random schedules over nodes to play (default 40)")
     group.addoption("--seed", type=int, help="play the random schedule of this seed only")
     group.addoption("--cuts", type=int, default=250, help="cuts per listener (default 250)")
+    group.addoption("--node-cuts", type=int, default=100, help="cuts of clients of three nodes (default 100)")
+    group.addoption("--kills", type=int, default=4, help="nodes to kill in mid-answer (default 4)")
+    group.addoption("--store", choices=("valkey", "redis"), default="valkey", help="the store of three nodes")
 
 
 @pytest.fixture(scope="module", params=LISTENERS)

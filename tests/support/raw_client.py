@@ -164,9 +164,10 @@ class Wire:
 class Client:
     """An open WebSocket on a session."""
 
-    def __init__(self, wire: Wire, session_id: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, wire: Wire, session_id: str, headers: Mapping[str, str], patience: float = PATIENCE) -> None:
         self.wire = wire
         self.session_id = session_id
+        self.patience = patience
         self.headers = headers
         self.ready: dict[str, Any] = {}
         self.texts: list[str] = []
@@ -218,7 +219,7 @@ class Client:
 
     async def receive(self) -> str:
         """The next text frame. Raises Closed."""
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(self.patience):
             while True:
                 opcode, payload = await self._frame()
                 if opcode == TEXT:
@@ -323,6 +324,7 @@ async def upgraded(
     v1: bool = False,
     query: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
+    patience: float = PATIENCE,
 ) -> Client:
     """Turn a fresh connection into a WebSocket. Raises Refused.
 
@@ -335,7 +337,7 @@ async def upgraded(
     if status != 101:
         with trio.fail_after(PATIENCE):
             raise Refused(status, fields, await wire.exactly(int(fields.get("content-length", "0"))))
-    client = Client(wire, session_id, fields)
+    client = Client(wire, session_id, fields, patience)
     if v1:
         client.ready = await client.next()
     return client
