@@ -23,6 +23,8 @@ from support.raw_client import Client, Closed, Refused, fresh, request, tokens
 from support.server import Server, running
 from trialogue_adapters.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 WHOLE, UPSTREAMS = texts("deploy.md", "nginx")
 SEVERAL = UPSTREAMS + WHOLE.partition("}\n")[2]
 READ_TIMEOUT = re.search(r"proxy_read_timeout (\d+)s;", WHOLE)
@@ -132,7 +134,6 @@ async def rest(client: Client, code: int) -> list[dict[str, Any]]:
     return [json.loads(text) for text in client.texts[before:]]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("heartbeat", "stays"), [(20.0, True), (1000.0, False)], ids=["as told", "rarer"])
 async def test_an_idle_connection_lives_on_the_heartbeat(
     listener: str, tmp_path: Path, heartbeat: float, stays: bool

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from faults.crowd import play
 
 USERS, SECONDS = 100, 4.0
 
 
+@pytest.mark.slow
 async def test_after_a_crowd_the_metrics_add_up(listener: str, tmp_path: Path) -> None:
     crowd, figures = await play(USERS, SECONDS, 1, tmp_path, listener)
     assert figures["turns accepted"] > USERS

@@ -15,6 +15,8 @@ from trialogue.nodes import Nodes
 from trialogue.remote_session import RemoteSession
 from trialogue.shared_log import SharedLog
 
+pytestmark = pytest.mark.slow
+
 WITHIN = 150
 
 

@@ -17,6 +17,8 @@ SERVICE = """
 from pathlib import Path
 from trialogue_adapters.rag import EmbeddedChatService
 
+pytestmark = pytest.mark.slow
+
 
 def service():
     return EmbeddedChatService(docs=Path("docs"), answer="extractive", index_path=Path("index.db"), pace=0.05)

@@ -16,6 +16,8 @@ import trio
 from support.raw_client import CONTINUATION, PING, PONG, TEXT, Client, frame, fresh, open_client
 from support.server import LISTENERS, Server, running
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 GROWTH = 2 * MIB
 P99_SECONDS = 0.05

@@ -14,6 +14,8 @@ from support.pages import texts
 from support.raw_client import open_client, tokens
 from support.server import Server, running
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = [text for text in texts("bridges.md", "shell") if "answer openai" in text or "sse:" in text]
 LLM, EVENTS = "http://127.0.0.1:8080/v1", "http://127.0.0.1:9000"
 MODULES = [text for text in texts("bridges.md", "python") if EVENTS in text]

@@ -204,6 +204,7 @@ def test_what_is_no_runnable_is_said(events: Any) -> None:
         RunnableService(object(), events=events)
 
 
+@pytest.mark.slow
 async def test_a_chain_over_a_real_model_streams_and_is_stopped() -> None:
     """A model of LangChain's kind over a real llama.cpp server: its slot is free as soon as the chain is cancelled."""
     pytest.importorskip("xllamacpp")

@@ -274,6 +274,8 @@ from support.heed import Noted, Writer
 from trialogue.core.events import Started
 from trialogue_adapters.valkey import Address, ValkeyStore
 
+pytestmark = pytest.mark.slow
+
 async def main():
     store, heed = ValkeyStore(Address.parse(sys.argv[1])), Noted()
     async with store.open(heed):

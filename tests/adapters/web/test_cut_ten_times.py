@@ -16,6 +16,8 @@ from support.server import Server, running
 from support.services import SOURCE
 from trialogue_adapters import web
 
+pytestmark = pytest.mark.slow
+
 CUTS = 10
 
 
