@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ask with curl, and print each event as it comes. When the line breaks, the rest is fetched from where it broke.
+# Ask with curl, and print each event when it is whole. When the line breaks, the rest is fetched from where it broke.
 #
 #     $ bash ask_sse.sh http://127.0.0.1:8000 "What is a session?"
 #
@@ -11,12 +11,20 @@ body="{\"message\": \"$question\", \"session_id\": \"shell-$$\", \"message_id\":
 events=$(mktemp)
 trap 'rm -f "$events"' EXIT
 
+whole() { # an event ends with an empty line; one that was cut comes again
+  local line event=
+  while IFS= read -r line; do
+    event+=$line$'\n'
+    [ -n "$line" ] || { printf %s "$event"; event=; }
+  done
+}
+
 for _ in {1..20}; do
   last=$(sed -n 's/^id: //p' "$events" | tail -n 1)
-  curl --silent --show-error --no-buffer --fail-with-body "$1/chat/stream" --data "$body" \
-    --header 'Content-Type: application/json' ${last:+--header "Last-Event-ID: $last"} | tee -a "$events"
-  [ $? -eq 22 ] && exit 1 # refused, with HTTP
+  curl --silent --no-buffer --fail "$1/chat/stream" --data "$body" --header 'Content-Type: application/json' \
+    ${last:+--header "Last-Event-ID: $last"} | whole | tee -a "$events"
+  [ $? -ne 22 ] || { echo "refused, with HTTP" >&2; exit 1; }
   grep -qE '^event: (done|error)' "$events" && exit 0
-  sleep 1
+  sleep 0.5
 done
 exit 1

@@ -13,12 +13,16 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import pytest
+import trio
 
 from support.documented import DEFAULT_HTTP, FOREIGN, FREE_PORTS, ask, environment, node, serving
+from support.fault_proxy import FaultProxy, fault_proxy
 from support.llama import KEY, running_llama
 from support.pages import EXAMPLES
 from trialogue_adapters import web
@@ -106,8 +110,29 @@ def test_node_cancels(url: str, folder: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
-def test_curl_prints_the_events(url: str, folder: Path) -> None:
-    printed = run(client("ask_sse.sh", url), folder)
+@pytest.mark.parametrize("cuts", [(), (700, 150)], ids=["whole", "cut twice"])
+async def test_curl_prints_the_events(cuts: Sequence[int], url: str, folder: Path) -> None:
+    """Cut after so many bytes: in the middle of an event, then in the middle of the head."""
+    parts = urlsplit(url)
+    async with (
+        fault_proxy(SimpleNamespace(host=parts.hostname, port=parts.port)) as proxy,
+        trio.open_nursery() as aside,
+    ):
+        aside.start_soon(cut, proxy, cuts)
+        words = client("ask_sse.sh", f"http://127.0.0.1:{proxy.port}")
+        printed = await trio.to_thread.run_sync(run, words, folder)
     told = [json.loads(line[6:]) for line in printed.splitlines() if line.startswith("data: ")]
     assert "".join(event["data"] for event in told if event["event"] == "chunk") == "You said: What is a session? "
     assert told[-1]["finish_reason"] == "stop"
+    first, *later = [event["resumed"] for event in told if "resumed" in event]
+    assert (first, set(later)) == ("new", {"replayed"} if cuts else set())
+
+
+async def cut(proxy: FaultProxy, sizes: Sequence[int]) -> None:
+    """End one link after the other, each after so many bytes of its answer."""
+    for size in sizes:
+        while not proxy.links:
+            await trio.sleep(0.001)
+        proxy.links[0].down.cut_after(size)
+        while proxy.links:
+            await trio.sleep(0.001)
