@@ -198,9 +198,7 @@ class Nodes:
             return
         if self._closed:
             raise StoreGone("this node has left in the meantime")
-        if claim.made:
-            here.log.forget(claim.fence)
-        elif remote is not None or here.history.unended[0]:
+        if not claim.made and (remote is not None or here.history.unended[0]):
             self.takeovers += 1
         session = Session(key, here.log, self._commons)
         here.log.own(partial(self._lost, session))

@@ -15,7 +15,7 @@ from typing import Literal
 
 import trio
 
-from trialogue.core.events import Event, Snapshot, Tokens
+from trialogue.core.events import Event, Fenced, Snapshot, Tokens
 from trialogue.log import Entry, Follower, Gap, Poke, Position
 from trialogue.memory_log import MemoryLog
 from trialogue.store import Key, Store, Stored, Verdict
@@ -152,6 +152,8 @@ class SharedLog:
                 return None
             if one.epoch > epoch:
                 epoch = one.epoch
+                if type(event) is Fenced and event.fresh:
+                    self._epochs.clear()  # the store has lost what was before: no older position is one of this log
                 self._epochs.append(Position(epoch, offset))
             entries.append((offset, event))
             end += length(event)
@@ -184,10 +186,6 @@ class SharedLog:
         self._lost = lost
         self._end = self._mirror.end
         self._note = partial(self._judge, lane)
-
-    def forget(self, fence: Position) -> None:
-        """The store has lost everything before that: no older position is one of this log any more."""
-        self._epochs = [fence]
 
     def disown(self) -> Sequence[Event]:
         """Append no more. Returns what was pending; whoever waited for that is told that it is lost. Idempotent."""

@@ -62,7 +62,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(Sources, texts, st.lists(bodies, max_size=3)),
     st.builds(Status, texts, st.sampled_from(["queued", "waiting", "retrieving", "generating", "pipeline"]), bodies),
     endings,
-    st.builds(Fenced, counts, texts),
+    st.builds(Fenced, counts, texts, st.booleans()),
     st.builds(
         Snapshot,
         st.lists(st.builds(Remembered, st.binary(min_size=8, max_size=8), endings), max_size=2).map(tuple),

@@ -80,7 +80,7 @@ class Server:
         now_ms = int(trio.current_time() * 1000)
         epoch = max(self.floors.get(key, 0) + 1, last.epoch + 1, now_ms, known.epoch + 1)
         self.floors[key], self.owners[key] = epoch, node
-        assert self.append(key, epoch, offset, [Fenced(epoch, node)]) is Verdict.WRITTEN
+        assert self.append(key, epoch, offset, [Fenced(epoch, node, made)]) is Verdict.WRITTEN
         return Claim(node, Position(epoch, offset), made)
 
 

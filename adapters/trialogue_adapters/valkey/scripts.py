@@ -20,15 +20,15 @@ if last then
   offset = string.format('%.0f', tonumber(at) + tonumber(last[2][2]))
 end
 epoch = string.format('%.0f', math.max(epoch + 1, tonumber(ARGV[5])))
-redis.call('XADD', KEYS[1], epoch .. '-' .. offset, 'n', '1', 'e', ARGV[6])
-redis.call('SET', KEYS[2], me, 'PX', ARGV[7])
-redis.call('SET', KEYS[3], epoch, 'PX', ARGV[8])
-redis.call('PEXPIRE', KEYS[1], ARGV[7])
+redis.call('XADD', KEYS[1], epoch .. '-' .. offset, 'n', '1', 'e', last and ARGV[6] or ARGV[7])
+redis.call('SET', KEYS[2], me, 'PX', ARGV[8])
+redis.call('SET', KEYS[3], epoch, 'PX', ARGV[9])
+redis.call('PEXPIRE', KEYS[1], ARGV[8])
 return {me, epoch, offset, last and 0 or 1}
 """
 """KEYS: log, owner, floor. ARGV: me, whom it may be taken from, the epoch known, the offset of a fresh stream, the time
-now, the fence, how long log and owner live, and how long the floor lives (times in ms). Returns the owner; if that is
-`me`, also the fence's epoch and offset, and whether this made the stream."""
+now, the fence, the same of a fresh stream, how long log and owner live, and how long the floor lives
+(times in ms). Returns the owner; if that is `me`, also the fence's epoch and offset, and whether this made the stream."""
 
 RELEASE = b"""
 if redis.call('GET', KEYS[1]) == ARGV[1] then

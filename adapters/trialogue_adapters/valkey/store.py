@@ -113,7 +113,7 @@ class ValkeyStore(Presence):
         reply = await self._ask(
             *(b"EVAL", scripts.CLAIM, b"3", *names, node.encode(), (expected or "").encode()),
             *(b"%d" % known.epoch, b"%d" % known.offset, b"%d" % (time.time_ns() // 1_000_000)),
-            encode_events([Fenced(0, node)]),
+            *(encode_events([Fenced(0, node, fresh)]) for fresh in (False, True)),
             *(b"%d" % (1000 * self._session_ttl), b"%d" % (1000 * (self._session_ttl + FLOOR_SECONDS))),
         )
         if len(reply) == 1:

@@ -110,12 +110,14 @@ class Receipt:
 class Fenced:
     """The first entry of an epoch: from here on `node` owns the session, and nothing of a former owner follows.
 
-    Of no turn, and told to nobody; but positions are of its epoch from here on.
+    Of no turn, and told to nobody; but positions are of its epoch from here on. `fresh`: it made its stream, so what
+    somebody may have had of the session before is gone from the store.
     """
 
     message_id: ClassVar[str] = ""
     epoch: int
     node: str
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ async def test_claim_append_read(node: Node, key: Key) -> None:
         await heed.until(lambda: len(heed.verdicts) == 3)
         assert heed.verdicts == [Verdict.WRITTEN] * 3
         whole = [
-            Stored(writer.epoch, 0, Fenced(writer.epoch, store.node)),
+            Stored(writer.epoch, 0, Fenced(writer.epoch, store.node, fresh=True)),
             Stored(writer.epoch, 1, STARTED),
             Stored(writer.epoch, 2, HELLO),
             Stored(writer.epoch, 4, ENDED),

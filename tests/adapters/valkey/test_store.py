@@ -37,7 +37,7 @@ async def test_what_is_appended_is_read_back_with_its_positions(any_server: Stor
         epoch = writer.epoch
         assert claim.fence == Position(epoch, 0)
         assert await store.read(key) == [
-            Stored(epoch, 0, Fenced(epoch, store.node)),
+            Stored(epoch, 0, Fenced(epoch, store.node, fresh=True)),
             Stored(epoch, 1, question),
             Stored(epoch, 2, STARTED),
             Stored(epoch, 3, Tokens("m", 0, ["a", "b"])),
