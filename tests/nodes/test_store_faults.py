@@ -177,7 +177,8 @@ async def test_flushed(three: Cluster, say: Callable[[str], None]) -> None:
         people.once_each()
         for wanderer, position in before.items():
             wanderer.position = position  # as if it had been away
-        assert await people.come_back() == {"gap"}
+            await wanderer.moved(three.owner(wanderer.session_id))
+        assert {wanderer.resumed[-1] for wanderer in before} == {"gap"}
     say(f"flushed: {told:.1f} s until all were told; answers again {healed:.1f} s after that")
 
 
