@@ -64,5 +64,5 @@ $(VENV)/.bench: pyproject.toml Makefile | $(BIN)/python
 
 # What the tests of the JavaScript client run with. Without npm, or without a network, they are skipped and say so.
 tests/js/node_modules/.installed: tests/js/package.json
-	npm install --prefix tests/js --no-package-lock --no-audit --no-fund --ignore-scripts --silent && touch $@ || \
+	timeout 120 npm install --prefix tests/js --no-package-lock --no-audit --no-fund --ignore-scripts --silent && touch $@ || \
 	  echo "the npm packages could not be installed; the tests that need them will be skipped"

@@ -27,9 +27,8 @@ redis.call('PEXPIRE', KEYS[1], ARGV[8])
 return {me, epoch, offset, last and 0 or 1}
 """
 """KEYS: log, owner, floor. ARGV: me, whom it may be taken from, the epoch known, the offset of a fresh stream, the time
-now, the fence, the same of a fresh stream, how long log and owner live, and the floor
-(times in ms). Returns the owner; if that is `me`, the fence's epoch and offset, too, and whether this
-made the stream."""
+now, the fence, the same of a fresh stream, how long log and owner live, and how long the floor lives (times in ms).
+Returns the owner; if that is `me`, also the fence's epoch and offset, and whether this made the stream."""
 
 RELEASE = b"""
 if redis.call('GET', KEYS[1]) == ARGV[1] then
