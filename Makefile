@@ -64,5 +64,6 @@ $(VENV)/.bench: pyproject.toml Makefile | $(BIN)/python
 
 # What the tests of the JavaScript client run with. Without npm, or without a network, they are skipped and say so.
 tests/js/node_modules/.installed: tests/js/package.json
-	timeout 120 npm install --prefix tests/js --no-package-lock --no-audit --no-fund --ignore-scripts --silent && touch $@ || \
+	npm install --prefix tests/js --no-package-lock --no-audit --no-fund --ignore-scripts --silent \
+	  --fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=5000 && touch $@ || \
 	  echo "the npm packages could not be installed; the tests that need them will be skipped"
