@@ -13,11 +13,11 @@ from support.auth import ALICE, BOB, write_files
 from support.raw_client import Client, fresh, open_client, tokens
 from support.server import Server, running
 
+pytestmark = pytest.mark.slow
+
 SERVICE = """
 from pathlib import Path
 from trialogue_adapters.rag import EmbeddedChatService
-
-pytestmark = pytest.mark.slow
 
 
 def service():
