@@ -21,6 +21,8 @@ from trialogue.store import Key, Store, StoreGone, Verdict
 
 from .conftest import opened
 
+pytestmark = pytest.mark.slow
+
 STARTED = Started("m", "s", "t")
 
 
@@ -273,8 +275,6 @@ sys.path.insert(0, "tests")
 from support.heed import Noted, Writer
 from trialogue.core.events import Started
 from trialogue_adapters.valkey import Address, ValkeyStore
-
-pytestmark = pytest.mark.slow
 
 async def main():
     store, heed = ValkeyStore(Address.parse(sys.argv[1])), Noted()
