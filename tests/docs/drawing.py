@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 
+from support.pages import DOCS, WrittenPart
 from trialogue.core.limits import Limits
 from trialogue.core.machine import (
     Cancel,
@@ -25,8 +25,7 @@ from trialogue.core.machine import (
     step,
 )
 
-PAGE = Path(__file__).parents[2] / "docs" / "design.md"
-BEGIN, END = "<!-- not run: drawn from the machine -->\n```mermaid\n", "```\n"
+DRAWN = WrittenPart(DOCS / "design.md", "<!-- not run: drawn from the machine -->\n```mermaid\n", "```\n")
 
 NAMES = ("a", "b", "c")
 LIMITS = Limits(queue_size=2, remembered_ids=1_000)
@@ -104,20 +103,3 @@ def drawing() -> str:
     order = sorted(found, key=lambda way: (PHASES.index(way[0]), PHASES.index(way[1])))
     lines = [f"    {start} --> {end}: {' · '.join(sorted(found[start, end]))}" for start, end in order]
     return "\n".join(["stateDiagram-v2", *lines, "    ended --> [*]", ""])
-
-
-def _parts() -> tuple[str, str, str]:
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    drawn, _, after = rest.partition(END)
-    return before, drawn, after
-
-
-def committed() -> str:
-    """What the page holds."""
-    return _parts()[1]
-
-
-def commit(drawn: str) -> None:
-    before, _, after = _parts()
-    PAGE.write_text(before + BEGIN + drawn + END + after, encoding="utf-8")

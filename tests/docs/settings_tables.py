@@ -10,14 +10,15 @@ import inspect
 import re
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from support.pages import DOCS, WrittenPart
 from trialogue_adapters import settings
 from trialogue_adapters.settings import Settings
 
-PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
-BEGIN, END = "<!-- settings: written from the code -->\n", "<!-- end of the settings -->\n"
+WRITTEN = WrittenPart(
+    DOCS / "configuration.md", "<!-- settings: written from the code -->\n", "<!-- end of the settings -->\n"
+)
 
 TOPICS = {
     "config": "Where it listens",
@@ -99,19 +100,3 @@ def _lines() -> Iterator[str]:
         told = meaning(name, more.get(name, ""))
         yield f"| `{flag(name)}` `{variable(name)}` | {shown(field.default)} | {told} |\n"
     yield "\n"
-
-
-def _parts() -> tuple[str, str, str]:
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    written, _, after = rest.partition(END)
-    return before, written, after
-
-
-def committed() -> str:
-    """What the page holds."""
-    return _parts()[1]
-
-
-def commit(written: str) -> None:
-    before, _, after = _parts()
-    PAGE.write_text(before + BEGIN + written + END + after, encoding="utf-8")

@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 
 from docs.settings_tables import (
-    PAGE,
     TOPICS,
+    WRITTEN,
     choices,
-    commit,
-    committed,
     docstrings,
     meaning,
     shown,
@@ -25,8 +23,8 @@ from trialogue_adapters.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, Setting
 
 def test_the_tables_are_written_from_the_code(request: pytest.FixtureRequest) -> None:
     if request.config.getoption("--write-settings"):
-        commit(tables())
-    assert committed() == tables(), "write them: pytest tests/docs/test_configuration.py -n 0 --write-settings"
+        WRITTEN.commit(tables())
+    assert WRITTEN.committed() == tables(), "write them: pytest tests/docs/test_configuration.py -n 0 --write-settings"
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -48,7 +46,7 @@ def test_every_topic_is_somewhere() -> None:
 
 
 def test_no_other_variable_is_told() -> None:
-    page = PAGE.read_text(encoding="utf-8")
+    page = WRITTEN.page.read_text(encoding="utf-8")
     assert set(re.findall(r"TRIALOGUE_[A-Z_]+", page)) == set(map(variable, Settings.model_fields))
     assert f"`{DEFAULT_CONFIG}`" in page
 

@@ -8,7 +8,7 @@ from itertools import chain
 
 import pytest
 
-from docs.drawing import PHASES, commit, committed, drawing, edges
+from docs.drawing import DRAWN, PHASES, drawing, edges
 from support.pages import DOCS, ROOT, rows
 
 NOT_TOLD = {"__main__"}
@@ -16,8 +16,8 @@ NOT_TOLD = {"__main__"}
 
 def test_the_drawing_is_the_machines(request: pytest.FixtureRequest) -> None:
     if request.config.getoption("--write-drawing"):
-        commit(drawing())
-    assert committed() == drawing(), "draw it: pytest tests/docs/test_design.py -n 0 --write-drawing"
+        DRAWN.commit(drawing())
+    assert DRAWN.committed() == drawing(), "draw it: pytest tests/docs/test_design.py -n 0 --write-drawing"
 
 
 def test_a_turn_never_goes_back() -> None:

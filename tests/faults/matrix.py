@@ -7,11 +7,11 @@ error code. "fine" stands where no turn is running: nothing happens, and the ses
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
-PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
-BEGIN, END = "<!-- the table begins -->\n", "<!-- the table ends -->\n"
+from support.pages import DOCS, WrittenPart
+
+TABLE = WrittenPart(DOCS / "faults.md", "<!-- the table begins -->\n", "<!-- the table ends -->\n")
 
 
 class Row(NamedTuple):
@@ -92,18 +92,3 @@ def rendered(families: Mapping[str, Mapping[str, Mapping[str, str] | Row]]) -> s
 
 def _shown(cell: str) -> str:
     return cell if cell in ("fine", "–") else f"`{cell}`"
-
-
-def committed() -> str:
-    """The table as it stands in the docs."""
-    return PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
-
-
-def commit(table: str) -> None:
-    """Put the table into the docs, in place of the one there."""
-    page = PAGE.read_text(encoding="utf-8")
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    assert begin, f"{PAGE} has no {BEGIN!r}"
-    assert end, f"{PAGE} has no {END!r}"
-    PAGE.write_text(before + begin + table + end + after, encoding="utf-8")

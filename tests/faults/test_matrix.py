@@ -18,7 +18,7 @@ import trio
 
 from faults import cells
 from faults.cells import Cell, Fault, at_point, judged
-from faults.matrix import FAMILIES, POINTS, Row, commit, committed, rendered
+from faults.matrix import FAMILIES, POINTS, TABLE, Row, rendered
 from support.fault_proxy import fault_proxy
 from support.raw_client import Refused, open_client, open_wire
 from support.server import LISTENERS, Server, running
@@ -283,7 +283,7 @@ async def test_a_full_process(
 
 
 def test_the_docs_table_is_the_codes() -> None:
-    assert committed() == rendered(FAMILIES), "write it: pytest tests/faults/test_matrix.py -n 0 --write-faults"
+    assert TABLE.committed() == rendered(FAMILIES), "write it: pytest tests/faults/test_matrix.py -n 0 --write-faults"
 
 
 def test_what_the_run_saw_is_what_is_written(request: pytest.FixtureRequest) -> None:
@@ -295,5 +295,5 @@ def test_what_the_run_saw_is_what_is_written(request: pytest.FixtureRequest) -> 
             pytest.skip("only a part of the matrix was run")
         whole = {family: {fault: seen[fault] for fault in rows} for family, rows in FAMILIES.items()}
         if request.config.getoption("--write-faults"):
-            commit(rendered(whole))
-        assert committed() == rendered(whole), listener
+            TABLE.commit(rendered(whole))
+        assert TABLE.committed() == rendered(whole), listener

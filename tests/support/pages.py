@@ -66,3 +66,28 @@ def rows(page: Path, heading: str) -> list[list[str]]:
     table = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)
     assert table
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table[0].splitlines()[2:]]
+
+
+@dataclass(frozen=True)
+class WrittenPart:
+    """The part of a page that a program writes: what stands between two marks."""
+
+    page: Path
+    begin: str
+    end: str
+
+    def committed(self) -> str:
+        """As it stands in the page."""
+        return self._cut()[1]
+
+    def commit(self, text: str) -> None:
+        """Put a text into the page, in place of the one there."""
+        before, _, after = self._cut()
+        self.page.write_text(before + self.begin + text + self.end + after, encoding="utf-8")
+
+    def _cut(self) -> tuple[str, str, str]:
+        before, begin, rest = self.page.read_text(encoding="utf-8").partition(self.begin)
+        written, end, after = rest.partition(self.end)
+        assert begin, f"{self.page} has no {self.begin!r}"
+        assert end, f"{self.page} has no {self.end!r}"
+        return before, written, after
