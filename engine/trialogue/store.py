@@ -149,9 +149,6 @@ class Store(Protocol):
     def watch(self, node: str) -> None:
         """Tell when that node has no lease any more (within half a second of its end). Idempotent."""
 
-    def unwatch(self, node: str) -> None:
-        """Idempotent."""
-
     def send(self, node: str, letter: Letter) -> None:
         """Put a letter into a node's inbox, in the same order as others to it. It may be lost with the store, or with
         the node."""

@@ -328,9 +328,6 @@ class MemoryStore:
     def watch(self, node: str) -> None:
         self._watched.add(node)
 
-    def unwatch(self, node: str) -> None:
-        self._watched.discard(node)
-
     async def _poll(self) -> None:
         while True:
             await trio.sleep(POLL)

@@ -201,7 +201,8 @@ class Presence:
 
                 def heard(reply: Reply, node: str = node) -> None:
                     if reply == 0 and node in self._watched:
-                        self.unwatch(node)
+                        self._watched.discard(node)
+                        self._reader.forget(node)
                         self._heed.node_gone(node)
 
                 self._pipe.order(Order(b"EXISTS", self._names.lease(node), heard=heard))
@@ -209,10 +210,6 @@ class Presence:
 
     def watch(self, node: str) -> None:
         self._watched.add(node)
-
-    def unwatch(self, node: str) -> None:
-        self._watched.discard(node)
-        self._reader.forget(node)
 
     def _wake(self) -> None:
         self._pipe.order(Order(b"XADD", self._names.inbox(self.node), b"NOMKSTREAM", b"*", b"w", b""))

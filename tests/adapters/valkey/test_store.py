@@ -267,11 +267,6 @@ async def test_a_node_that_leaves_gives_its_lease_back_and_is_told_once(any_serv
         await trio.sleep(0.3)
         assert heed.told.count(("node_gone", node)) == 1
 
-        one.watch(node)
-        one.unwatch(node)
-        await trio.sleep(0.3)
-        assert heed.told.count(("node_gone", node)) == 1
-
 
 async def test_what_is_queued_at_the_end_is_written(valkey: StoreServer, key: Key) -> None:
     for durability in ("ahead", "behind"):
