@@ -100,7 +100,6 @@ class MemoryStore:
         self._queue: deque[Callable[[], Callable[[], None] | None]] = deque()
         self._appends: deque[tuple[Key, Callable[[Verdict], None]]] = deque()
         self._more = trio.Event()
-        self._spoilt: dict[Key, Verdict] = {}
         self._renewed = 0.0
         self._follows: dict[Key, tuple[tuple[int, int], Callable[[Sequence[Stored]], None]]] = {}
         self._watched: set[str] = set()
@@ -223,9 +222,9 @@ class MemoryStore:
         node = self.node
 
         def command() -> None:
+            self.server.streams.pop(key, None)
             if self.server.owners.get(key) == node:
                 del self.server.owners[key]
-                self.server.streams.pop(key, None)
 
         self._put(command)
 

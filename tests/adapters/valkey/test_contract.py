@@ -27,12 +27,22 @@ HELLO = Tokens("m", 0, ["a", "b"])
 Node = Callable[[], AbstractAsyncContextManager[tuple[Store, Noted]]]
 
 
+class Deployment:
+    """Calling it opens a further node. `wipe` is FLUSHALL."""
+
+    def __init__(self, node: Node, wipe: Callable[[], None]) -> None:
+        self._node = node
+        self.wipe = wipe
+
+    def __call__(self) -> AbstractAsyncContextManager[tuple[Store, Noted]]:
+        return self._node()
+
+
 @pytest.fixture(params=["valkey", "model"])
-def node(request: pytest.FixtureRequest) -> Node:
-    """Opens a further node of one deployment."""
+def node(request: pytest.FixtureRequest) -> Deployment:
     if request.param == "valkey":
         server: StoreServer = request.getfixturevalue("valkey")
-        return lambda: opened(server.url)
+        return Deployment(lambda: opened(server.url), server.flush)
     model = Model()
 
     @asynccontextmanager
@@ -41,10 +51,10 @@ def node(request: pytest.FixtureRequest) -> Node:
         async with store.open(heed):
             yield store, heed
 
-    return modelled
+    return Deployment(modelled, model.wipe)
 
 
-async def test_claim_append_read(node: Node, key: Key) -> None:
+async def test_claim_append_read(node: Deployment, key: Key) -> None:
     async with node() as (store, heed):
         writer = Writer(store, heed, key)
         claim = await writer.claim()
@@ -66,11 +76,12 @@ async def test_claim_append_read(node: Node, key: Key) -> None:
         ]
         assert await store.read(key) == whole
         assert await store.read(key, Position(writer.epoch, 2)) == whole[2:]
+        assert await store.read(key, Position(writer.epoch, 3)) == whole[2:]  # what holds it is part of it
         assert await store.read(key, Position(writer.epoch, 4)) == whole[3:]
         assert await store.read(key, Position(writer.epoch, 5)) == []
 
 
-async def test_take_over(node: Node, key: Key) -> None:
+async def test_take_over(node: Deployment, key: Key) -> None:
     async with node() as (old, old_heed), node() as (new, new_heed):
         former, heir = Writer(old, old_heed, key), Writer(new, new_heed, key)
         await former.claim()
@@ -89,7 +100,7 @@ async def test_take_over(node: Node, key: Key) -> None:
         assert again.fence == Position(heir.epoch, 6)
 
 
-async def test_release_and_delete(node: Node, key: Key) -> None:
+async def test_release_and_delete(node: Deployment, key: Key) -> None:
     async with node() as (one, heed), node() as (two, other):
         first, second = Writer(one, heed, key), Writer(two, other, key)
         await first.claim()
@@ -118,7 +129,7 @@ async def until_owned_by(store: Store, key: Key, owner: str | None) -> None:
             await trio.sleep(0.01)
 
 
-async def test_follow(node: Node, key: Key) -> None:
+async def test_follow(node: Deployment, key: Key) -> None:
     async with node() as (one, heed), node() as (two, other):
         writer = Writer(one, heed, key)
         await writer.claim()
@@ -137,7 +148,7 @@ async def test_follow(node: Node, key: Key) -> None:
         assert len(other.stored) == 4
 
 
-async def test_letters_and_leases(node: Node) -> None:
+async def test_letters_and_leases(node: Deployment) -> None:
     async with node() as (one, heed):
         async with node() as (two, other):
             letters = [AskCancel(("ann", "s"), one.node, number, None) for number in range(20)]
@@ -152,3 +163,111 @@ async def test_letters_and_leases(node: Node) -> None:
         assert await heed.heard("node_gone") < 1
         assert ("node_gone", left) in heed.told
         assert heed.names == ["node_gone"]
+
+
+async def test_a_claim_is_behind_everything_that_its_caller_knows(node: Deployment, key: Key) -> None:
+    async with node() as (store, _):
+        first = await store.claim(key, None, Position(0, 77))
+        assert first.fence
+        assert first.fence.offset == 77  # of a stream that it makes
+        far = Position(first.fence.epoch + 10**9, 5)
+        assert (await store.claim(key, None, far)).fence == Position(far.epoch + 1, 78)
+        assert [stored.offset for stored in await store.read(key)] == [77, 78]
+
+
+async def test_verdicts_are_in_order_per_session_and_a_refused_one_harms_no_other(node: Deployment, key: Key) -> None:
+    async with node() as (one, heed), node() as (two, other):
+        lost, kept = Writer(one, heed, key), Writer(one, heed, (key[0], f"{key[1]} kept"))
+        await lost.claim()
+        await kept.claim()
+        await Writer(two, other, key).claim(one.node)
+        told: list[tuple[str, Verdict]] = []
+        for number in range(3):
+            for writer in (lost, kept):
+                name = f"{'lost' if writer is lost else 'kept'} {number}"
+                one.append(writer.key, writer.epoch, writer.offset, [STARTED], note(told, heed, name))
+                writer.offset += 1
+        await heed.until(lambda: len(told) == 6)
+        assert [one for one in told if one[0].startswith("lost")] == [(f"lost {n}", Verdict.STALE) for n in range(3)]
+        assert [one for one in told if one[0].startswith("kept")] == [(f"kept {n}", Verdict.WRITTEN) for n in range(3)]
+
+
+def note(told: list[tuple[str, Verdict]], heed: Noted, name: str) -> Callable[[Verdict], None]:
+    def done(verdict: Verdict) -> None:
+        told.append((name, verdict))
+        heed.note("told")
+
+    return done
+
+
+async def test_a_trim_takes_nothing_from_its_position_on(node: Deployment, key: Key) -> None:
+    async with node() as (store, heed):
+        writer = Writer(store, heed, key)
+        await writer.claim()
+        await writer.write(STARTED)
+        await writer.write(HELLO)
+        store.trim(key, Position(writer.epoch, 2))
+        await writer.write(ENDED)  # behind the trim
+        assert [stored.offset for stored in await store.read(key)][-2:] == [2, 4]
+
+
+async def test_who_is_not_the_owner_deletes_the_stream_alone(node: Deployment, key: Key) -> None:
+    async with node() as (one, heed), node() as (two, _):
+        writer = Writer(one, heed, key)
+        await writer.claim()
+        two.delete(key)
+        with trio.fail_after(2):
+            while await two.read(key):
+                await trio.sleep(0.01)
+        assert await two.owner(key) == one.node
+        assert await writer.write(STARTED) is Verdict.WIPED
+
+
+async def test_who_follows_a_stream_that_is_not_there_yet_hears_of_it(node: Deployment, key: Key) -> None:
+    async with node() as (one, heed), node() as (two, other):
+        two.follow(key, Position(0, 0), other.deliver)
+        writer = Writer(one, heed, key)
+        await writer.claim()
+        await writer.write(STARTED)
+        await other.until(lambda: len(other.stored) == 2)
+        assert other.stored == await one.read(key)
+
+
+async def test_leaving_writes_what_is_queued_and_gives_the_lease_back(node: Deployment, key: Key) -> None:
+    async with node() as (stays, _):
+        async with node() as (leaves, heed):
+            writer = Writer(leaves, heed, key)
+            await writer.claim()
+            writer.queue(STARTED)
+            writer.queue(HELLO)
+            left = leaves.node
+        assert [stored.event for stored in await stays.read(key)][1:] == [STARTED, HELLO]
+        assert not await stays.alive(left)
+        assert await stays.owner(key) == left  # whoever finds the owner gone may have it
+
+
+async def test_watching_one_that_is_gone_already_is_told_once(node: Deployment) -> None:
+    async with node() as (store, heed):
+        store.watch("nobody")
+        store.watch("nobody")
+        assert await heed.heard("node_gone") < 1
+        await trio.sleep(0.6)
+        assert heed.told == [("node_gone", "nobody")]
+
+
+async def test_a_wiped_store_is_a_lost_lease_and_another_name(node: Deployment, key: Key) -> None:
+    async with node() as (store, heed):
+        writer = Writer(store, heed, key)
+        await writer.claim()
+        former, known = store.node, writer.epoch
+        node.wipe()
+        assert await writer.write(STARTED) is Verdict.WIPED
+        await heed.heard("store_back")
+        assert heed.names == ["lease_lost", "store_back"]
+        assert store.reachable
+        assert store.node != former
+        assert await store.alive(store.node)
+        assert await store.owner(key) is None
+        assert (await writer.claim()).made
+        assert writer.epoch > known
+        assert await writer.write(STARTED) is Verdict.WRITTEN
