@@ -41,10 +41,9 @@ Deliver = Callable[[Sequence[Stored]], None]
 
 
 class _Followed:
-    __slots__ = ("deliver", "key", "last")
+    __slots__ = ("deliver", "last")
 
-    def __init__(self, key: Key, last: bytes, deliver: Deliver) -> None:
-        self.key = key
+    def __init__(self, last: bytes, deliver: Deliver) -> None:
         self.last = last
         self.deliver = deliver
 
@@ -89,7 +88,7 @@ class Reader:
     def follow(self, key: Key, after: Position, deliver: Deliver) -> None:
         epoch, offset = after
         last = b"%d-%d" % ((epoch, offset - 1) if offset else (max(0, epoch - 1), 2**64 - 1))
-        self._streams[self._names.session(key).log] = _Followed(key, last, deliver)
+        self._streams[self._names.session(key).log] = _Followed(last, deliver)
         if self._blocked:
             self._blocked = False
             self._wake()
@@ -111,8 +110,8 @@ class Reader:
                 await trio.sleep(RETRY_SECONDS)
 
     async def _read(self) -> None:
-        names, lasts = [self._inbox, *self._streams], [self._inbox_last]
-        lasts += [followed.last for followed in self._streams.values()]
+        asked = self._streams.copy()  # who follows anew in the meantime wants other entries than these
+        names, lasts = [self._inbox, *asked], [self._inbox_last, *(followed.last for followed in asked.values())]
         head = (b"XREAD", b"COUNT", b"%d" % COUNT, b"BLOCK", b"%d" % BLOCK_MS, b"STREAMS")
         self._blocked = True
         try:
@@ -122,14 +121,11 @@ class Reader:
         for name, entries in (reply or {}).items():
             if name == self._inbox:
                 self._open_letters(entries)
-            else:
-                self._hand_on(name, entries)
+            elif entries and name in asked and self._streams.get(name) is asked[name]:
+                self._hand_on(asked[name], name, entries)
         await trio.sleep(min(MAX_PAUSE, PAUSE_SECONDS * len(self._streams)))
 
-    def _hand_on(self, name: bytes, entries: Sequence[Any]) -> None:
-        followed = self._streams.get(name)
-        if followed is None or not entries:
-            return
+    def _hand_on(self, followed: _Followed, name: bytes, entries: Sequence[Any]) -> None:
         found: list[Stored] = []
         for entry in entries:
             try:
