@@ -1,4 +1,4 @@
-"""The names of keys: one hash tag per session, no two sessions with the same, no text of a user's that means anything."""
+"""The names of keys: one hash tag per session, no two sessions with the same, no text of a user that means anything."""
 
 from __future__ import annotations
 
