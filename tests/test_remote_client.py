@@ -1,4 +1,4 @@
-"""`remote_client.py`: a connection at another node hears of things when their cause is in the store, and reads along."""
+"""`remote_client.py`: a connection at another node hears of things once their cause is in the store."""
 
 from __future__ import annotations
 

@@ -61,7 +61,6 @@ def make_store(settings: Settings) -> ValkeyStore | None:
     return ValkeyStore(
         address,
         prefix=settings.redis_prefix,
-        durability=settings.log_durability,
         session_ttl=settings.session_ttl,
     )
 

@@ -35,8 +35,8 @@ class StoreMetrics(Collector):
         ):
             yield CounterMetricFamily(f"trialogue_store_{name}", text, value=count)
         appends = CounterMetricFamily("trialogue_store_appends", "Appends, by what became of them.", labels=["verdict"])
-        for verdict in Verdict:
-            appends.add_metric([verdict.value], tally.verdicts[verdict.value])
+        for verdict, count in ((Verdict.WRITTEN, tally.written), *tally.refused.items()):
+            appends.add_metric([verdict.value], count)
         yield appends
         bounds = (*map(str, LATENCY_SECONDS), "+Inf")
         buckets = list(zip(bounds, map(float, accumulate(tally.latency)), strict=True))

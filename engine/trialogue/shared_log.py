@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from math import inf
 from typing import Literal
 
 import trio
@@ -21,6 +22,11 @@ from trialogue.memory_log import MemoryLog
 from trialogue.store import Key, Store, Stored, Verdict
 
 Durability = Literal["ahead", "behind"]
+
+BEHIND_TOKENS, BEHIND_EVENTS = 0.1, 0.005
+"""Seconds that tokens, and anything else, may wait for company where clients need not wait for the store. At 26.7
+tokens/s 2.7 of a session become one entry, which is what pays for the store's work; an ending is not held up by that.
+"""
 
 Lost = Callable[[Verdict, Sequence[Event]], None]
 """Called when an append was refused or is not known to have arrived, with all events that were pending. From then on
@@ -41,12 +47,37 @@ def _from(offset: int, event: Event, first: int) -> Entry:
 
 
 class _Lane:
-    """Appends of one time of owning that are under way. A verdict that comes after it is nobody's."""
+    """What one time of owning appends: what waits, from offset `start` up to `end`, and what is under way before it.
 
-    __slots__ = ("pending",)
+    Tokens that wait together are joined as they come. Once the log is owned no longer, what waits is still written (the
+    store refuses it, if somebody else owns it by now), and the verdict on it is nobody's.
+    """
 
-    def __init__(self) -> None:
-        self.pending: deque[tuple[int, Sequence[Event]]] = deque()
+    __slots__ = ("_epoch", "_judged", "asked", "end", "joining", "key", "start", "under_way", "waiting")
+
+    def __init__(self, key: Key, fence: Position, judged: Callable[[_Lane, Verdict], None]) -> None:
+        self.key = key
+        self._epoch = fence.epoch
+        self.start = self.end = fence.offset
+        self._judged = judged
+        self.waiting: list[Event] = []
+        self.under_way: Sequence[Event] = ()
+        self.joining: Tokens | None = None  # the last that waits, if it is tokens: a list of our own
+        self.asked = inf  # within how many seconds the store has been asked to write
+
+    def take(self) -> tuple[int, int, Sequence[Event]] | None:
+        if not self.waiting:
+            return None
+        start, self.start = self.start, self.end
+        self.under_way, self.waiting, self.joining, self.asked = self.waiting, [], None, inf
+        return self._epoch, start, self.under_way
+
+    def judge(self, verdict: Verdict) -> None:
+        self._judged(self, verdict)
+
+    @property
+    def pending(self) -> list[Event]:
+        return [*self.under_way, *self.waiting]
 
 
 class SharedLog:
@@ -55,14 +86,14 @@ class SharedLog:
     __slots__ = (
         "_behind",
         "_calls",
-        "_end",
         "_epochs",
+        "_held",
         "_key",
         "_lane",
         "_lost",
         "_mirror",
-        "_note",
         "_store",
+        "_token_wait",
         "_trimmed",
         "_waiting",
     )
@@ -79,19 +110,19 @@ class SharedLog:
         self._key = key
         self._store = store
         self._behind = durability == "behind"
+        self._token_wait = BEHIND_TOKENS if self._behind else 0.0
         self._mirror = MemoryLog(first.epoch, keep_bytes, count, first.offset)
         self._mirror.settle(first.offset)  # until somebody has read what runs, nothing may be trimmed
         self._epochs = [first]
-        self._end = first.offset
         self._lane: _Lane | None = None  # while this node owns it
-        self._note: Callable[[Verdict], None] = lambda verdict: None
         self._lost: Lost = lambda verdict, events: None
         self._calls: deque[tuple[int, Callable[[], None], Callable[[], None]]] = deque()
         self._trimmed = first.offset  # before that, the store has been told to let go
         self._waiting = trio.lowlevel.ParkingLot()
+        self._held = 0  # how many wait there, asked once per entry
 
     def __repr__(self) -> str:
-        state = f"owned, {self._end - self._mirror.end} pending" if self.owned else "mirrored"
+        state = f"owned, {self.end - self._mirror.end} pending" if self.owned else "mirrored"
         return f"<SharedLog {self.epoch}:{self.start}-{self.end}, {state}>"
 
     @property
@@ -104,7 +135,7 @@ class SharedLog:
 
     @property
     def end(self) -> int:
-        return self._end
+        return self._lane.end if self._lane else self._mirror.end
 
     @property
     def committed(self) -> int:
@@ -169,8 +200,6 @@ class SharedLog:
             else:
                 events.append(event)
         self._commit(events)
-        if self._lane is None:
-            self._end = self._mirror.end
 
     def _commit(self, events: Sequence[Event]) -> None:
         if len(events) == 1 and type(events[0]) is Tokens:
@@ -182,60 +211,73 @@ class SharedLog:
 
     def own(self, lost: Lost) -> None:
         """This node's fence has been absorbed: from now on it appends here."""
-        lane = self._lane = _Lane()
         self._lost = lost
-        self._end = self._mirror.end
-        self._note = partial(self._judge, lane)
+        self._lane = _Lane(self._key, Position(self.epoch, self._mirror.end), self._judge)
 
     def disown(self) -> Sequence[Event]:
         """Append no more. Returns what was pending; whoever waited for that is told that it is lost. Idempotent."""
         lane, self._lane = self._lane, None
-        self._end = self._mirror.end
         calls, self._calls = self._calls, deque()
         for _, _, lost in calls:
             lost()
         self._waiting.unpark_all()
-        return [event for _, events in lane.pending for event in events] if lane else []
+        return lane.pending if lane else ()
 
     def extend(self, events: Sequence[Event]) -> int:
-        first = self._end
-        self._put(events, sum(map(length, events)))
+        lane, first = self._lane, self.end
+        if lane is not None:  # else it is somebody else's by now: what comes late must not be in it
+            lane.waiting += events
+            lane.joining = None
+            lane.end += sum(map(length, events))
+            self._ask(lane, BEHIND_EVENTS if self._behind else 0.0)
+            if self._behind:
+                self._commit(events)
         return first
 
     def append_tokens(self, tokens: Tokens, size: int) -> None:
-        texts = tuple(tokens.texts)  # the service may use its list again
-        self._put((Tokens(tokens.message_id, tokens.index, texts),), len(texts))
-
-    def _put(self, events: Sequence[Event], count: int) -> None:
-        lane, first = self._lane, self._end
+        """Hot: called per batch of tokens."""
+        lane = self._lane
         if lane is None:
-            return  # it is somebody else's by now: what comes late must not be in it
-        lane.pending.append((count, events))
-        self._end += count
-        self._store.append(self._key, self.epoch, first, events, self._note)
+            return
+        joining, texts = lane.joining, tokens.texts
+        if joining is not None and joining.message_id == tokens.message_id:
+            joining.texts += texts  # type: ignore[operator]
+        else:  # the service may use its list again
+            lane.joining = Tokens(tokens.message_id, tokens.index, list(texts))
+            lane.waiting.append(lane.joining)
+        lane.end += len(texts)
+        if self._token_wait < lane.asked:
+            self._ask(lane, self._token_wait)
         if self._behind:
-            self._commit(events)
+            self._mirror.append_tokens(tokens, size)
+
+    def _ask(self, lane: _Lane, within: float) -> None:
+        if within < lane.asked:
+            lane.asked = within
+            self._store.append(lane, within)
 
     def _judge(self, lane: _Lane, verdict: Verdict) -> None:
-        """The verdict on the oldest append of that lane."""
+        """The verdict on what was taken from that lane last."""
         if lane is not self._lane:
             return
         if verdict is not Verdict.WRITTEN:
-            self._lost(verdict, self.disown())
+            pending = self.disown()
+            lane.waiting.clear()
+            self._lost(verdict, pending)
             return
-        _, events = lane.pending.popleft()
+        events, lane.under_way = lane.under_way, ()
         if not self._behind:
             self._commit(events)
         while self._calls and self._calls[0][0] <= self.committed:
             self._calls.popleft()[1]()
-        if self._waiting:
+        if self._held:
             self._waiting.unpark_all()
 
     def after(self, call: Callable[[], None], lost: Callable[[], None] = lambda: None) -> None:
-        if self._end == self.committed and not self._calls:
+        if self.end == self.committed and not self._calls:
             call()
         else:
-            self._calls.append((self._end, call, lost))
+            self._calls.append((self.end, call, lost))
 
     def remember(self, snapshot: Callable[[], Snapshot]) -> None:
         """What the mirror has trimmed goes from the store too, once the snapshot is there."""
@@ -283,10 +325,9 @@ class SharedLog:
         entries: list[Entry] = []
         offset = self.committed
         assert self._lane
-        for _, events in self._lane.pending:
-            for event in events:
-                entries.append((offset, event))
-                offset += length(event)
+        for event in self._lane.pending:
+            entries.append((offset, event))
+            offset += length(event)
         return entries
 
     def advanced(self, start: int, end: int) -> None:
@@ -295,13 +336,18 @@ class SharedLog:
     # Backpressure: also by the store, so that what waits for it is bounded.
 
     def has_room(self, window: int) -> bool:
-        pending = self._end - self.committed
-        return pending < window and self._mirror.has_room(window - pending)
+        lane, mirror = self._lane, self._mirror
+        pending = lane.end - mirror.end if lane else 0
+        return pending < window and mirror.has_room(window - pending)
 
     async def room(self, window: int) -> None:
         while not self.has_room(window):
-            pending = self._end - self.committed
+            pending = self.end - self.committed
             if pending >= window:
-                await self._waiting.park()
+                self._held += 1
+                try:
+                    await self._waiting.park()
+                finally:
+                    self._held -= 1
             else:
                 await self._mirror.room(window - pending)

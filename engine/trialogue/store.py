@@ -43,6 +43,23 @@ class Verdict(Enum):
     """Not known to be written: the store did not answer in time, or this node may not write any more."""
 
 
+class Lane(Protocol):
+    """What one owner of a session has to append. The store takes it when it is about to write, not before: all that
+    has come by then goes in one entry, and nobody queues a token."""
+
+    @property
+    def key(self) -> Key: ...
+
+    def take(self) -> tuple[int, int, Sequence[Event]] | None:
+        """An epoch, the first event's offset in it, and all events that wait; None if none does.
+
+        Not called again until the verdict on them is told.
+        """
+
+    def judge(self, verdict: Verdict) -> None:
+        """What became of what was taken last; if it is not WRITTEN, of all that waits, too. Must not raise."""
+
+
 class Claim(NamedTuple):
     """Who owns a session now. If this node does, `fence` is where its `Fenced` stands; else it is None.
 
@@ -98,11 +115,10 @@ class Store(Protocol):
 
     # Streams. Synchronous: queued, and sent with what else is ready in one round trip.
 
-    def append(
-        self, key: Key, epoch: int, offset: int, events: Sequence[Event], done: Callable[[Verdict], None]
-    ) -> None:
-        """Append events, the first one at `epoch`-`offset`. `done` is called once, in order per session, never before
-        this returns. After a verdict other than WRITTEN, every append under way of that session gets the same one."""
+    def append(self, lane: Lane, within: float) -> None:
+        """Write what the lane holds, and what it is given until then, `within` so many seconds; sooner, if the lane is
+        named again with less. What is taken is judged once; so is a lane that was never taken from, if this node may
+        not write any more. Neither happens before this returns."""
 
     def trim(self, key: Key, before: Position) -> None:
         """Let go of what stands before that. A hint: nothing is told of it."""

@@ -48,10 +48,6 @@ class Noted:
         self.stored += stored
         self.note("delivered", stored)
 
-    def done(self, verdict: Verdict) -> None:
-        """What `append` is given."""
-        self.note("verdict", verdict)
-
     @property
     def names(self) -> list[str]:
         """What happened, but for letters and entries."""
@@ -80,7 +76,8 @@ class Noted:
 
 
 class Writer:
-    """A session's owner, as far as a store sees one: claims, and appends where the last append ended."""
+    """A session's owner, as far as a store sees one: claims, and appends where the last append ended. A `Lane`: the
+    verdict on what was taken is noted once for each call of `queue`."""
 
     def __init__(self, store: Store, heed: Noted, key: Key) -> None:
         self.store = store
@@ -88,6 +85,9 @@ class Writer:
         self.key = key
         self.epoch = 0
         self.offset = 0
+        self._waiting: list[Sequence[Event]] = []
+        self._start = 0  # the first waiting event's offset
+        self._taken = 0
 
     async def claim(self, expected: str | None = None) -> Claim:
         """Own the session, if that can be had."""
@@ -96,9 +96,28 @@ class Writer:
             self.epoch, self.offset = claim.fence.epoch, claim.fence.offset + 1
         return claim
 
-    def queue(self, *events: Event) -> None:
-        self.store.append(self.key, self.epoch, self.offset, events, self.heed.done)
+    def queue(self, *events: Event, within: float = 0.0) -> None:
+        if not self._waiting:
+            self._start = self.offset
+        self._waiting.append(events)
         self.offset += sum(len(event.texts) if isinstance(event, Tokens) else 1 for event in events)
+        self.store.append(self, within)
+
+    def take(self) -> tuple[int, int, Sequence[Event]] | None:
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return None
+        assert not self._taken, "taken again before the verdict"
+        self._taken = len(waiting)
+        return self.epoch, self._start, [event for events in waiting for event in events]
+
+    def judge(self, verdict: Verdict) -> None:
+        judged, self._taken = self._taken, 0
+        if verdict is not Verdict.WRITTEN:
+            judged += len(self._waiting)
+            self._waiting.clear()
+        for _ in range(judged):
+            self.heed.note("verdict", verdict)
 
     async def write(self, *events: Event, within: float = WAIT_SECONDS) -> Verdict:
         """Append, and wait for the verdict."""

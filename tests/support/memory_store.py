@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
+from math import inf
 from typing import TypeVar
 
 import trio
@@ -19,7 +20,7 @@ from trialogue.core.events import Event, Fenced
 from trialogue.core.letters import Letter
 from trialogue.log import Position
 from trialogue.shared_log import length
-from trialogue.store import Claim, Heed, Key, Stored, StoreGone, Verdict
+from trialogue.store import Claim, Heed, Key, Lane, Stored, StoreGone, Verdict
 
 LEASE, RENEW, STOP_WRITING, ACK, PROBE, POLL = 5.0, 1.0, 4.0, 2.0, 0.5, 0.25
 """Seconds, as the real store's."""
@@ -98,7 +99,9 @@ class MemoryStore:
         self._name = name
         self._heed: Heed
         self._queue: deque[Callable[[], Callable[[], None] | None]] = deque()
-        self._appends: deque[tuple[Key, Callable[[Verdict], None]]] = deque()
+        self._lanes: list[Lane] = []  # that have something to write
+        self._taken: list[Lane] = []  # whose verdict is under way
+        self._due = inf
         self._more = trio.Event()
         self._renewed = 0.0
         self._follows: dict[Key, tuple[tuple[int, int], Callable[[Sequence[Stored]], None]]] = {}
@@ -143,8 +146,8 @@ class MemoryStore:
                 yield
             finally:
                 if not self.dead:
-                    while self._queue:
-                        self._queue.popleft()()
+                    for command in self._take():
+                        command()
                     self.server.leases.pop(self.node, None)
                 nursery.cancel_scope.cancel()
 
@@ -152,19 +155,53 @@ class MemoryStore:
         """Nothing more comes from this node."""
         self.dead = True
 
-    # Writing: one round trip at a time, with all that is ready.
+    # Writing: one round trip at a time, with all that waits, as soon as any of it is due.
 
     def _put(self, command: Callable[[], Callable[[], None] | None]) -> None:
         self._queue.append(command)
+        self._hurry(0.0)
+
+    def _hurry(self, within: float) -> None:
+        self._due = min(self._due, trio.current_time() + within)
         self._more.set()
+
+    def append(self, lane: Lane, within: float) -> None:
+        self._lanes.append(lane)
+        self._hurry(within)
+
+    def _take(self) -> list[Callable[[], Callable[[], None] | None]]:
+        """Lanes first: a session is released, or goes, after what its owner had to say."""
+        batch = [command for lane in self._lanes if (command := self._writing(lane))]
+        batch += self._queue
+        self._lanes, self._due = [], inf
+        self._queue.clear()
+        return batch
+
+    def _writing(self, lane: Lane) -> Callable[[], Callable[[], None]] | None:
+        taken = lane.take()
+        if taken is None:
+            return None
+        self._taken.append(lane)
+        epoch, offset, events = taken
+
+        def command() -> Callable[[], None]:
+            verdict = self.server.append(lane.key, epoch, offset, events)
+            return lambda: self._acknowledge(lane, verdict)
+
+        return command
+
+    def _acknowledge(self, lane: Lane, verdict: Verdict) -> None:
+        self._taken.remove(lane)
+        lane.judge(verdict)
 
     async def _write(self) -> None:
         while True:
-            while not self._queue:
+            while self._due > trio.current_time():
                 self._more = trio.Event()
-                await self._more.wait()
+                with trio.move_on_at(self._due):
+                    await self._more.wait()
             generation = self._generation
-            batch, self._queue = self._queue, deque()
+            batch = self._take()
             await self._pass()
             if generation != self._generation:
                 continue
@@ -177,28 +214,12 @@ class MemoryStore:
                 for answer in answers:
                     answer()
 
-    def append(
-        self, key: Key, epoch: int, offset: int, events: Sequence[Event], done: Callable[[Verdict], None]
-    ) -> None:
-        kept = list(events)
-        self._appends.append((key, done))
-
-        def command() -> Callable[[], None]:
-            verdict = self.server.append(key, epoch, offset, kept)
-            return lambda: self._acknowledge(done, verdict)
-
-        self._put(command)
-
-    def _acknowledge(self, done: Callable[[Verdict], None], verdict: Verdict) -> None:
-        self._appends.popleft()
-        done(verdict)
-
     def _fail_all(self) -> None:
         self._generation += 1
         self._queue.clear()
-        appends, self._appends = self._appends, deque()
-        for _, done in appends:
-            done(Verdict.UNREACHABLE)
+        lanes, self._taken, self._lanes = [*self._taken, *self._lanes], [], []
+        for lane in lanes:
+            lane.judge(Verdict.UNREACHABLE)
 
     def trim(self, key: Key, before: Position) -> None:
         def command() -> None:

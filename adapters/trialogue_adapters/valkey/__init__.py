@@ -5,7 +5,7 @@ is one per batch of tokens; the pipe takes 1 to 2); whatever is asked once per s
 """
 
 from trialogue_adapters.valkey.address import Address, BadAddress
-from trialogue_adapters.valkey.store import Durability, ValkeyStore
+from trialogue_adapters.valkey.store import ValkeyStore
 from trialogue_adapters.valkey.tally import Tally
 
-__all__ = ["Address", "BadAddress", "Durability", "Tally", "ValkeyStore"]
+__all__ = ["Address", "BadAddress", "Tally", "ValkeyStore"]

@@ -1,7 +1,7 @@
-"""What waits to be written: appends, joined per session, and other commands, each with what becomes of its reply.
+"""What waits to be written: appends and other commands, each with what becomes of its reply.
 
-Appends of a session that wait together become one entry of its stream: one command, however many batches of tokens.
-At most one entry of a session is under way, so a refused one leaves no hole: nothing of that session came after it.
+An append is what a lane held when its turn came: one entry of its session's stream, however many batches of tokens. At
+most one entry of a session is under way, so a refused one leaves no hole: nothing of that session came after it.
 """
 
 from __future__ import annotations
@@ -9,14 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from trialogue.core.codec import encode_events, width
-from trialogue.core.events import Event, Tokens
-from trialogue.store import Key, Verdict
+from trialogue.core.events import Event
+from trialogue.store import Lane, Verdict
 from trialogue_adapters.valkey.resp import ErrorReply, Reply, pack
-
-Done = Callable[[Verdict], None]
-
-Judged = Callable[[Key, Verdict, int], None]
-"""Told of every verdict once: of which session, and of how many appends."""
+from trialogue_adapters.valkey.tally import Tally
 
 TRANSIENT = (
     "OOM", "READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM", "MISCONF", "NOREPLICAS",
@@ -29,13 +25,16 @@ _SMALLER = "equal or smaller"
 
 
 class Order:
-    """A command, and who hears of its reply (never of one that may pass). `key`: of what session, if that matters."""
+    """A command, and who hears of its reply (never of one that may pass)."""
 
-    __slots__ = ("_heard", "key", "words")
+    __slots__ = ("_heard", "awaited", "words")
 
-    def __init__(self, *words: bytes, heard: Callable[[Reply], None] | None = None, key: Key | None = None) -> None:
+    awaited: bytes
+    """The reply that it is nearly always given, as it stands on the wire; empty where that can't be known."""
+
+    def __init__(self, *words: bytes, heard: Callable[[Reply], None] | None = None) -> None:
         self.words = pack(*words)
-        self.key = key
+        self.awaited = b""
         self._heard = heard
 
     def settle(self, reply: Reply) -> Order | None:
@@ -45,9 +44,6 @@ class Order:
         if self._heard:
             self._heard(reply)
         return None
-
-    def seal(self, template: bytes) -> None:
-        """It is about to be sent; `template`: an append's."""
 
     def sent_in_vain(self) -> None:
         """The link broke before the reply: it is sent again."""
@@ -72,76 +68,35 @@ def widths(events: Sequence[Event]) -> int:
 
 
 class Append(Order):
-    """Events of one session that follow each other: one entry. Packed when it is sent: until then, more may join."""
+    """One entry, taken from a lane. `template`: `append_template`'s."""
 
-    __slots__ = (
-        "_ambiguous",
-        "_dones",
-        "_end",
-        "_epoch",
-        "_events",
-        "_joined",
-        "_judged",
-        "_log",
-        "_start",
-    )
-
-    key: Key
+    __slots__ = ("_ambiguous", "_at", "_lane", "_log", "_tally")
 
     def __init__(
-        self, key: Key, log: bytes, epoch: int, offset: int, events: Sequence[Event], done: Done, judged: Judged
+        self, template: bytes, log: bytes, lane: Lane, taken: tuple[int, int, Sequence[Event]], tally: Tally
     ) -> None:
-        """Hot, like all that follows: once per batch of tokens."""
-        self.key = key
+        """Hot, like `settle`: once per entry."""
+        epoch, offset, events = taken
+        self._lane = lane
         self._log = log
-        self._epoch = epoch
-        self._start = offset
-        self._end = offset + widths(events)
-        self._events = list(events)
-        self._dones = [done]
-        self._judged = judged
-        self._joined: Tokens | None = None
+        self._tally = tally
         self._ambiguous = False
-
-    def joins(self, epoch: int, offset: int, events: Sequence[Event], done: Done) -> bool:
-        """Take the events in, if they go on where this one ends."""
-        if epoch != self._epoch or offset != self._end:
-            return False
-        self._end += widths(events)
-        self._dones.append(done)
-        for event in events:
-            if type(event) is not Tokens or not self._goes_on(event):
-                self._events.append(event)
-        return True
-
-    def _goes_on(self, tokens: Tokens) -> bool:
-        """Add tokens to the last ones, if those are of the same turn."""
-        last = self._events[-1]
-        if type(last) is not Tokens or last.message_id != tokens.message_id:
-            return False
-        if last is not self._joined:  # the first two: events are shared, so the list that grows is our own
-            last = self._joined = self._events[-1] = Tokens(last.message_id, last.index, list(last.texts))
-        last.texts += tokens.texts  # type: ignore[operator]
-        return True
-
-    def seal(self, template: bytes) -> None:
-        """Nothing joins any more."""
-        log, at, payload = self._log, self._id(), encode_events(self._events)
-        count = b"%d" % (self._end - self._start)
+        self._at = at = b"%d-%d" % (epoch, offset)
+        self.awaited = b"$%d\r\n%b\r\n" % (len(at), at)
+        count, payload = b"%d" % widths(events), encode_events(events)
         self.words = template % (len(log), log, len(at), at, len(count), count, len(payload), payload)
 
-    def _id(self) -> bytes:
-        return b"%d-%d" % (self._epoch, self._start)
-
     def settle(self, reply: Reply) -> Order | None:
-        if not isinstance(reply, ErrorReply):
-            self._tell(Verdict.WIPED if reply is None else Verdict.WRITTEN)
+        if type(reply) is bytes:
+            self._tell(Verdict.WRITTEN)
+        elif not isinstance(reply, ErrorReply):
+            self._tell(Verdict.WIPED)
         elif reply.startswith(TRANSIENT):
             return self
         elif _SMALLER not in reply:
             self._tell(Verdict.UNREACHABLE)
         elif self._ambiguous:  # it is ours, if an earlier sending of it got through: nobody else writes in our epoch
-            return Order(b"XRANGE", self._log, self._id(), self._id(), heard=self._found, key=self.key)
+            return Order(b"XRANGE", self._log, self._at, self._at, heard=self._found)
         else:
             self._tell(Verdict.STALE)
         return None
@@ -156,11 +111,8 @@ class Append(Order):
         self._tell(Verdict.WRITTEN if isinstance(reply, list) and reply else Verdict.STALE)
 
     def _tell(self, verdict: Verdict) -> None:
-        dones, self._dones = self._dones, []
-        for done in dones:
-            done(verdict)
-        self._judged(self.key, verdict, len(dones))
-
-    def reject(self, verdict: Verdict) -> None:
-        """It was never sent: an earlier one of its session was refused."""
-        self._tell(verdict)
+        if verdict is Verdict.WRITTEN:
+            self._tally.written += 1
+        else:
+            self._tally.refused[verdict] += 1
+        self._lane.judge(verdict)

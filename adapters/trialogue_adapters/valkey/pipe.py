@@ -6,16 +6,15 @@ Nobody waits for it: writers queue and are told. A broken link is opened again a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
 
 import trio
 
-from trialogue.core.events import Event, Tokens
-from trialogue.store import Key, Verdict
+from trialogue.store import Lane, Verdict
 from trialogue_adapters.valkey.address import Address
 from trialogue_adapters.valkey.names import Names
-from trialogue_adapters.valkey.orders import Append, Done, Order, append_template
+from trialogue_adapters.valkey.orders import Append, Order, append_template
 from trialogue_adapters.valkey.resp import Link, NotAReply, Refused
 from trialogue_adapters.valkey.tally import Tally
 
@@ -24,9 +23,8 @@ PATIENCE = 2.0
 
 RETRY_SECONDS = 0.05
 
-BEHIND_TOKENS, BEHIND_EVENTS = 0.1, 0.005
-"""Seconds that tokens, and anything else, wait for company when clients need not wait for the store. At 26.7 tokens/s
-2.7 of a session become one entry, which is what pays for the store's work; an ending is not held up by that."""
+MOST_LANES = 256
+"""Lanes taken for one round trip: when thousands are due at once, others get their turn in between."""
 
 
 class Gone(Exception):
@@ -37,76 +35,66 @@ class Pipe:
     """Queue at will; `run` sends. `may_write`, asked before each send, raises if this node must not write any more."""
 
     def __init__(
-        self, address: Address, names: Names, tally: Tally, may_write: Callable[[], None], *, behind: bool, maxlen: int
+        self, address: Address, names: Names, tally: Tally, may_write: Callable[[], None], *, maxlen: int
     ) -> None:
         self._address = address
         self._names = names
         self._tally = tally
         self._may_write = may_write
-        self._behind = behind
         self._template = append_template(maxlen)
-        self._appends: dict[Key, list[Append]] = {}
-        self._hasty: set[Key] = set()  # sessions whose appends do not wait for company, when others may
+        self._patient: dict[float, tuple[float, list[Lane]]] = {}  # by how long they may wait: until when, and who
+        self._ready: list[Lane] = []  # whose time has come
         self._orders: list[Order] = []
+        self._last: list[Order] = []  # orders that come after every lane
         self._trip: list[Order] = []  # what is under way
-        self._soon_at = self._later_at = inf
+        self._due = inf
         self._changed = trio.Event()
         self._open = False
         self._link: Link | None = None
         self._seen = "no answer"
 
     def __repr__(self) -> str:
-        return f"<Pipe to {self._address}, {len(self._appends)} sessions and {len(self._orders)} orders waiting>"
+        lanes = len(self._ready) + sum(len(lanes) for _, lanes in self._patient.values())
+        return f"<Pipe to {self._address}, {lanes} lanes and {len(self._orders) + len(self._last)} orders waiting>"
 
     # Queueing.
 
-    def append(self, key: Key, epoch: int, offset: int, events: Sequence[Event], done: Done) -> None:
-        """Hot: once per batch of tokens."""
+    def append(self, lane: Lane, within: float) -> None:
+        """Hot: once per entry."""
         if not self._open:
-            trio.lowlevel.current_trio_token().run_sync_soon(done, Verdict.UNREACHABLE)
-            return
-        waiting = self._appends.get(key)
-        if not waiting or not waiting[-1].joins(epoch, offset, events, done):
-            fresh = Append(key, self._names.session(key).log, epoch, offset, events, done, self._judged)
-            if waiting:
-                waiting.append(fresh)
-            else:
-                self._appends[key] = [fresh]
-        if not self._behind:
-            if self._soon_at:
-                self._hurry(0.0)
-        elif type(events[0]) is Tokens and type(events[-1]) is Tokens:  # what else there is comes at a turn's ends
-            if self._later_at == inf:
-                self._later_at = trio.current_time() + BEHIND_TOKENS
-                self._changed.set()
+            trio.lowlevel.current_trio_token().run_sync_soon(lane.judge, Verdict.UNREACHABLE)
+        elif not within:
+            self._ready.append(lane)
+            self._hurry(0.0)
+        elif within in self._patient:
+            self._patient[within][1].append(lane)
         else:
-            self._hasty.add(key)
-            self._hurry(BEHIND_EVENTS)
+            due = trio.current_time() + within
+            self._patient[within] = due, [lane]
+            self._hurry(due)
 
-    def order(self, order: Order) -> None:
-        if self._open:
+    def order(self, order: Order, *, last: bool = False) -> None:
+        """`last`: after everything that any lane holds now."""
+        if not self._open:
+            return
+        if last:
+            self._last.append(order)
+            self.hasten()
+        else:
             self._orders.append(order)
-            if order.key:
-                self._hasty.add(order.key)  # it waits for this session's appends, so these do not wait
             self._hurry(0.0)
 
     def hasten(self) -> None:
         """Nothing waits for company any more."""
-        self._hasty.update(self._appends)
+        for _, lanes in self._patient.values():
+            self._ready += lanes
+        self._patient.clear()
         self._hurry(0.0)
 
-    def _hurry(self, seconds: float) -> None:
-        due = trio.current_time() + seconds if seconds else 0.0
-        if due < self._soon_at:
-            self._soon_at = due
+    def _hurry(self, due: float) -> None:
+        if due < self._due:
+            self._due = due
             self._changed.set()
-
-    def _judged(self, key: Key, verdict: Verdict, appends: int) -> None:
-        """What an append was refused for, every later one of its session is."""
-        self._tally.verdicts[verdict.value] += appends
-        if verdict is not Verdict.WRITTEN:
-            for later in self._appends.pop(key, ()):
-                later.reject(verdict)
 
     # Sending.
 
@@ -136,41 +124,43 @@ class Pipe:
     async def close(self) -> None:
         """Nothing can be queued any more; whatever is queued or under way fails."""
         self._open = False
-        failed = [*self._trip, *(append for waiting in self._appends.values() for append in waiting), *self._orders]
-        self._trip, self._orders = [], []
-        self._appends.clear()
-        self._hasty.clear()
-        self._soon_at = self._later_at = inf
+        self.hasten()
+        failed, lanes = [*self._trip, *self._orders, *self._last], self._ready
+        self._trip, self._orders, self._last, self._ready = [], [], [], []
+        self._due = inf
         for order in failed:
             order.fail()
+        for lane in lanes:
+            lane.judge(Verdict.UNREACHABLE)
         await self._hang_up()
 
     async def _until_due(self) -> None:
-        while True:
-            due = min(self._soon_at, self._later_at)
-            if due <= trio.current_time():
-                return
+        while self._due > trio.current_time():
             self._changed = trio.Event()
-            with trio.move_on_at(due):
+            with trio.move_on_at(self._due):
                 await self._changed.wait()
 
     def _take(self) -> None:
-        """What is due: the first append of each session, and all orders that need not wait for one."""
-        everything = not self._behind or self._later_at <= trio.current_time()
-        keys = list(self._appends) if everything else [key for key in self._hasty if key in self._appends]
-        for key in keys:
-            waiting = self._appends[key]
-            self._trip.append(waiting.pop(0))
-            if not waiting:
-                del self._appends[key]
-        self._trip += [order for order in self._orders if order.key not in self._appends]
-        self._orders = [order for order in self._orders if order.key in self._appends]
-        self._hasty = {key for key in keys if key in self._appends}
-        self._soon_at = 0.0 if self._hasty else inf
-        if everything:
-            self._later_at = inf
-        for order in self._trip:
-            order.seal(self._template)
+        """What is due: lanes, as many as one trip takes, and orders."""
+        now = trio.current_time()
+        for within, (due, lanes) in list(self._patient.items()):
+            if due <= now:
+                self._ready += lanes
+                del self._patient[within]
+        taking, self._ready = self._ready[:MOST_LANES], self._ready[MOST_LANES:]
+        for lane in taking:
+            taken = lane.take()
+            if taken:
+                log = self._names.session(lane.key).log
+                self._trip.append(Append(self._template, log, lane, taken, self._tally))
+        self._trip += self._orders
+        self._orders = []
+        if self._ready:
+            self._due = 0.0
+            return
+        self._trip += self._last
+        self._last = []
+        self._due = min((due for due, _ in self._patient.values()), default=inf)
 
     async def _deliver(self) -> None:
         """Until each command under way has its reply, over as many links as that takes. Raises Gone."""
@@ -195,7 +185,8 @@ class Pipe:
         if self._link is None:
             self._link = await self.connect()
         began = trio.current_time()
-        replies = await self._link.exchange(b"".join([order.words for order in self._trip]), len(self._trip))
+        words, awaited = b"".join([order.words for order in self._trip]), [order.awaited for order in self._trip]
+        replies = await self._link.exchange(words, awaited)
         self._tally.round_trip(trio.current_time() - began)
         trip, self._trip = self._trip, []
         for order, reply in zip(trip, replies, strict=True):

@@ -33,12 +33,12 @@ FAREWELL_SECONDS = 1.0
 class Presence:
     """Three connections: the pipe writes, the asker asks, the reader waits."""
 
-    def __init__(self, address: Address, prefix: str, *, behind: bool, max_entries: int) -> None:
+    def __init__(self, address: Address, prefix: str, *, max_entries: int) -> None:
         self.address = address
         self.tally = Tally()
         self._names = Names(prefix)
         self._lease = Lease()
-        self._pipe = Pipe(address, self._names, self.tally, self._lease.check, behind=behind, maxlen=max_entries)
+        self._pipe = Pipe(address, self._names, self.tally, self._lease.check, maxlen=max_entries)
         self._watched: set[str] = set()
         self._reachable = False
         self._heed: Heed
@@ -121,7 +121,7 @@ class Presence:
         self._lease.taken(node, asked)
 
     async def _sure(self, link: Link, *commands: Sequence[bytes]) -> list[Reply]:
-        replies = await link.exchange(b"".join(pack(*words) for words in commands), len(commands))
+        replies = await link.exchange(b"".join(pack(*words) for words in commands), [b""] * len(commands))
         for reply in replies:
             if isinstance(reply, ErrorReply):
                 raise Refused(reply)

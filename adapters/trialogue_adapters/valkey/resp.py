@@ -6,6 +6,8 @@ not be told apart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import trio
 
 RECEIVE_BYTES = 65_536
@@ -46,11 +48,20 @@ class Replies:
         self._buffer = self._buffer[self._place :] + data
         self._place = 0
 
-    def take(self, most: int) -> list[Reply]:
-        """The next replies, as far as they are there. Raises NotAReply."""
+    def take(self, awaited: Sequence[bytes]) -> list[Reply]:
+        """The next replies, as far as they are there, one for each that is awaited. Raises NotAReply.
+
+        Args:
+            awaited: what a reply nearly always is, as it stands on the wire; empty where that is not known. One that
+                is just that is given as it is: it is not worth reading.
+        """
         replies: list[Reply] = []
-        while len(replies) < most:
+        for likely in awaited:
             start = self._place
+            if likely and self._buffer.startswith(likely, start):
+                self._place += len(likely)
+                replies.append(likely)
+                continue
             try:
                 replies.append(self._next())
             except _Incomplete:
@@ -113,12 +124,12 @@ class Link:
             greeting.append((b"AUTH", *((username.encode(),) if username else ()), password.encode()))
         if db:
             greeting.append((b"SELECT", b"%d" % db))
-        for reply in await self.exchange(b"".join(pack(*words) for words in greeting), len(greeting)):
+        for reply in await self.exchange(b"".join(pack(*words) for words in greeting), [b""] * len(greeting)):
             if isinstance(reply, ErrorReply):
                 raise Refused(reply)
 
-    async def exchange(self, commands: bytes, count: int) -> list[Reply]:
-        """Send packed commands and return their replies, in order.
+    async def exchange(self, commands: bytes, awaited: Sequence[bytes]) -> list[Reply]:
+        """Send packed commands and return their replies, in order. `awaited`: one for each, see `Replies.take`.
 
         Raises OSError or NotAReply. After that, and when cancelled, the link is out of step: `close` it.
         """
@@ -126,12 +137,12 @@ class Link:
         try:
             if commands:
                 await self._stream.send_all(commands)
-            while len(replies) < count:
+            while len(replies) < len(awaited):
                 data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
                 if not data:
                     raise ConnectionResetError("the store has closed the connection")
                 self._replies.feed(data)
-                replies += self._replies.take(count - len(replies))
+                replies += self._replies.take(awaited[len(replies) :])
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ConnectionResetError(str(error.__cause__ or error)) from None
         return replies

@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any, Literal
+from typing import Any
 
 from trialogue.core.codec import Unreadable, encode_events, encode_letter, width
-from trialogue.core.events import Event, Fenced
+from trialogue.core.events import Fenced
 from trialogue.core.letters import Letter
 from trialogue.log import Position
-from trialogue.store import Claim, Key, Stored, StoreGone, Verdict
+from trialogue.store import Claim, Key, Lane, Stored, StoreGone
 from trialogue_adapters.valkey import scripts
 from trialogue_adapters.valkey.address import Address
 from trialogue_adapters.valkey.entries import unpacked
 from trialogue_adapters.valkey.orders import Order
 from trialogue_adapters.valkey.presence import Presence
-
-Durability = Literal["ahead", "behind"]
 
 FLOOR_SECONDS = 3600.0
 """How much longer than its session the floor of its epochs lives: longer than any node can have been stopped and then
@@ -35,8 +33,6 @@ class ValkeyStore(Presence):
     """Shared by the nodes that have the same address and prefix.
 
     Args:
-        durability: what the engine does with entries that are not acknowledged; if it tells them (`behind`), appends
-            may wait for company.
         session_ttl: seconds that a session lives before it is first touched.
         max_entries: where a stream is cut off, whatever the engine keeps: a bound for the store's memory.
     """
@@ -46,11 +42,10 @@ class ValkeyStore(Presence):
         address: Address,
         *,
         prefix: str = "trialogue",
-        durability: Durability = "ahead",
         session_ttl: float = 600.0,
         max_entries: int = 50_000,
     ) -> None:
-        super().__init__(address, prefix, behind=durability == "behind", max_entries=max_entries)
+        super().__init__(address, prefix, max_entries=max_entries)
         self._session_ttl = session_ttl
         self._letters = count(1)
 
@@ -68,10 +63,8 @@ class ValkeyStore(Presence):
 
     # Streams.
 
-    def append(
-        self, key: Key, epoch: int, offset: int, events: Sequence[Event], done: Callable[[Verdict], None]
-    ) -> None:
-        self._pipe.append(key, epoch, offset, events, done)
+    def append(self, lane: Lane, within: float) -> None:
+        self._pipe.append(lane, within)
 
     def trim(self, key: Key, before: Position) -> None:
         self._pipe.order(
@@ -86,11 +79,11 @@ class ValkeyStore(Presence):
     def release(self, key: Key) -> None:
         self.tally.owned.discard(key)
         owner = self._names.session(key).owner
-        self._pipe.order(Order(b"EVAL", scripts.RELEASE, b"1", owner, self.node.encode(), key=key))
+        self._pipe.order(Order(b"EVAL", scripts.RELEASE, b"1", owner, self.node.encode()), last=True)
         self._names.forget(key)
 
     def delete(self, key: Key) -> None:
-        self._pipe.order(Order(b"DEL", self._names.session(key).log, key=key))
+        self._pipe.order(Order(b"DEL", self._names.session(key).log), last=True)
         self.release(key)
 
     def follow(self, key: Key, after: Position, deliver: Callable[[Sequence[Stored]], None]) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 
-from trialogue.store import Key
+from trialogue.store import Key, Verdict
 
 LATENCY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
@@ -16,7 +15,8 @@ class Tally:
     def __init__(self) -> None:
         self.owned: set[Key] = set()
         self.takeovers = 0
-        self.verdicts: Counter[str] = Counter()
+        self.written = 0  # entries
+        self.refused = dict.fromkeys(set(Verdict) - {Verdict.WRITTEN}, 0)
         self.letters = 0
         self.leases_lost = 0
         self.outages = 0

@@ -175,29 +175,30 @@ async def test_a_claim_is_behind_everything_that_its_caller_knows(node: Deployme
         assert [stored.offset for stored in await store.read(key)] == [77, 78]
 
 
-async def test_verdicts_are_in_order_per_session_and_a_refused_one_harms_no_other(node: Deployment, key: Key) -> None:
+async def test_a_refused_lane_is_told_of_all_that_it_holds_and_harms_no_other(node: Deployment, key: Key) -> None:
     async with node() as (one, heed), node() as (two, other):
-        lost, kept = Writer(one, heed, key), Writer(one, heed, (key[0], f"{key[1]} kept"))
+        lost, kept = Writer(one, heed, key), Writer(one, Noted(), (key[0], f"{key[1]} kept"))
         await lost.claim()
         await kept.claim()
         await Writer(two, other, key).claim(one.node)
-        told: list[tuple[str, Verdict]] = []
-        for number in range(3):
+        for _ in range(3):
             for writer in (lost, kept):
-                name = f"{'lost' if writer is lost else 'kept'} {number}"
-                one.append(writer.key, writer.epoch, writer.offset, [STARTED], note(told, heed, name))
-                writer.offset += 1
-        await heed.until(lambda: len(told) == 6)
-        assert [one for one in told if one[0].startswith("lost")] == [(f"lost {n}", Verdict.STALE) for n in range(3)]
-        assert [one for one in told if one[0].startswith("kept")] == [(f"kept {n}", Verdict.WRITTEN) for n in range(3)]
+                writer.queue(STARTED)
+        await kept.heed.until(lambda: len(kept.heed.verdicts) == 3)
+        await heed.until(lambda: len(heed.verdicts) == 3)
+        assert heed.verdicts == [Verdict.STALE] * 3
+        assert kept.heed.verdicts == [Verdict.WRITTEN] * 3
 
 
-def note(told: list[tuple[str, Verdict]], heed: Noted, name: str) -> Callable[[Verdict], None]:
-    def done(verdict: Verdict) -> None:
-        told.append((name, verdict))
-        heed.note("told")
-
-    return done
+async def test_what_comes_while_an_entry_is_under_way_is_taken_after_its_verdict(node: Deployment, key: Key) -> None:
+    async with node() as (one, heed):
+        writer = Writer(one, heed, key)  # it asserts that
+        await writer.claim()
+        for _ in range(200):
+            writer.queue(STARTED)
+            await trio.lowlevel.checkpoint()
+        await heed.until(lambda: len(heed.verdicts) == 200)
+        assert [stored.offset for stored in await one.read(key)] == list(range(201))
 
 
 async def test_a_trim_takes_nothing_from_its_position_on(node: Deployment, key: Key) -> None:
