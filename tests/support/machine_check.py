@@ -157,7 +157,7 @@ def _recover(machine: ModuleType, node: Node, happened: str) -> tuple[Any, list[
     which is what the ghost knows. With a node, its generation is gone."""
     state = node.state
     if happened != "crash":
-        state = replace(state, draining=False, leaving=False)  # the next owner is not the one that left
+        state = state._replace(draining=False, leaving=False)  # the next owner is not the one that left
     unended = (*((state.running,) if state.running else ()), *state.queue)
     slot = node.ghost.open if happened == "crash" else None
     options: dict[str, Any] = {}

@@ -20,7 +20,7 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     (
         "a refusal is remembered",
         "        return state, [Refuse(asker",
-        "        return replace(state, ledger=state.ledger.accepted(turn, 9)), [Refuse(asker",
+        "        return state._replace(ledger=state.ledger.accepted(turn, 9)), [Refuse(asker",
     ),
     (
         "messages are accepted while draining",
@@ -55,7 +55,7 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     (
         "an interrupt empties the queue",
         "        state, stopped = _stop_running(state, STOPPED[_ending(turn)])\n",
-        "        state, stopped = _stop_running(replace(state, queue=()), STOPPED[_ending(turn)])\n",
+        "        state, stopped = _stop_running(state._replace(queue=()), STOPPED[_ending(turn)])\n",
     ),
     (
         "the new turn begins before the old one's end is told",
@@ -69,12 +69,12 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "a waiting turn is never started",
-        "    return replace(state, slot=state.running.message_id), [*effects, Start(state.running)]",
+        "    return state._replace(slot=state.running.message_id), [*effects, Start(state.running)]",
         "    return state, effects",
     ),
     (
         "a waiting turn takes no slot when it starts",
-        "    return replace(state, slot=state.running.message_id), [*effects, Start(state.running)]",
+        "    return state._replace(slot=state.running.message_id), [*effects, Start(state.running)]",
         "    return state, [*effects, Start(state.running)]",
     ),
     (
@@ -89,8 +89,8 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "the fence comes after the end",
-        "    return replace(state, running=None), fence + ended",
-        "    return replace(state, running=None), ended + fence",
+        "    return state._replace(running=None), fence + ended",
+        "    return state._replace(running=None), ended + fence",
     ),
     (
         "a late outcome ends the next turn",
@@ -104,13 +104,13 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "an ended turn stays running",
-        "    state, begun = _next(replace(state, running=None))\n    return state, ended + begun",
+        "    state, begun = _next(state._replace(running=None))\n    return state, ended + begun",
         "    return state, ended",
     ),
     (
         "the queue waits for ever after a turn's own end",
-        "    state, begun = _next(replace(state, running=None))\n    return state, ended + begun",
-        "    return replace(state, running=None), ended",
+        "    state, begun = _next(state._replace(running=None))\n    return state, ended + begun",
+        "    return state._replace(running=None), ended",
     ),
     (
         "the queue waits for ever after a cancel",
@@ -119,12 +119,12 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "a turn is taken from the queue and lost",
-        "_begin(replace(state, queue=state.queue[1:]), state.queue[0])",
-        "_begin(replace(state, queue=state.queue[1:]), state.queue[-1])",
+        "_begin(state._replace(queue=state.queue[1:]), state.queue[0])",
+        "_begin(state._replace(queue=state.queue[1:]), state.queue[-1])",
     ),
     (
         "cancelling a queued turn leaves it in the queue",
-        "_end(replace(state, queue=queue), turn, STOPPED[Ending.CANCELLED])",
+        "_end(state._replace(queue=queue), turn, STOPPED[Ending.CANCELLED])",
         "_end(state, turn, STOPPED[Ending.CANCELLED])",
     ),
     (
@@ -159,12 +159,12 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "dropped turns get no end",
-        "        effects += ended\n    return replace(state, queue=()), effects",
-        "    return replace(state, queue=()), effects",
+        "        effects += ended\n    return state._replace(queue=()), effects",
+        "    return state._replace(queue=()), effects",
     ),
     (
         "a dropped queue is kept",
-        "    return replace(state, queue=()), effects",
+        "    return state._replace(queue=()), effects",
         "    return state, effects",
     ),
     (
@@ -179,7 +179,7 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "the slot is never freed",
-        "    state = replace(state, slot=None)\n",
+        "    state = state._replace(slot=None)\n",
         "",
     ),
     (
@@ -189,7 +189,7 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "a drain is forgotten",
-        "    state = replace(state, draining=True)\n",
+        "    state = state._replace(draining=True)\n",
         "",
     ),
     (
@@ -229,13 +229,13 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "an end is not recorded",
-        "    return replace(state, ledger=state.ledger.ended(turn.message_id, outcome)), [End",
+        "    return state._replace(ledger=state.ledger.ended(turn.message_id, outcome)), [End",
         "    return state, [End",
     ),
     (
         "a crash loses the running turn silently",
         "        state, more = _end_running(state, failed(fault))\n",
-        "        state, more = _next(replace(state, running=None))\n",
+        "        state, more = _next(state._replace(running=None))\n",
     ),
     (
         "a crash loses the queue",
@@ -259,12 +259,12 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "a take-over loses the turn that is to be generated afresh",
-        "        state, more = replace(state, slot=running.message_id), [Start(running)]",
-        "        state, more = replace(state, slot=running.message_id), []",
+        "        state, more = state._replace(slot=running.message_id), [Start(running)]",
+        "        state, more = state._replace(slot=running.message_id), []",
     ),
     (
         "a take-over takes no slot for it",
-        "        state, more = replace(state, slot=running.message_id), [Start(running)]",
+        "        state, more = state._replace(slot=running.message_id), [Start(running)]",
         "        state, more = state, [Start(running)]",
     ),
     (
@@ -284,7 +284,7 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "a queued turn that was told lost has two ends",
-        "            state, gone = _end(replace(state, queue=kept), turn, GONE)\n",
+        "            state, gone = _end(state._replace(queue=kept), turn, GONE)\n",
         "            state, gone = _end(state, turn, GONE)\n",
     ),
 )
