@@ -45,9 +45,6 @@ class Order:
             self._heard(reply)
         return None
 
-    def sent_in_vain(self) -> None:
-        """The link broke before the reply: it is sent again."""
-
     def fail(self) -> None:
         """It will not be sent again."""
 
@@ -70,7 +67,7 @@ def widths(events: Sequence[Event]) -> int:
 class Append(Order):
     """One entry, taken from a lane. `template`: `append_template`'s."""
 
-    __slots__ = ("_ambiguous", "_at", "_lane", "_log", "_tally")
+    __slots__ = ("_at", "_lane", "_log", "_tally")
 
     def __init__(
         self, template: bytes, log: bytes, lane: Lane, taken: tuple[int, int, Sequence[Event]], tally: Tally
@@ -80,7 +77,6 @@ class Append(Order):
         self._lane = lane
         self._log = log
         self._tally = tally
-        self._ambiguous = False
         self._at = at = b"%d-%d" % (epoch, offset)
         self.awaited = b"$%d\r\n%b\r\n" % (len(at), at)
         count, payload = b"%d" % widths(events), encode_events(events)
@@ -93,21 +89,17 @@ class Append(Order):
             self._tell(Verdict.WIPED)
         elif reply.startswith(TRANSIENT):
             return self
-        elif _SMALLER not in reply:
-            self._tell(Verdict.UNREACHABLE)
-        elif self._ambiguous:  # it is ours, if an earlier sending of it got through: nobody else writes in our epoch
+        elif _SMALLER in reply:  # it may be our own: sent once already, over a link that broke before the reply
             return Order(b"XRANGE", self._log, self._at, self._at, heard=self._found)
         else:
-            self._tell(Verdict.STALE)
+            self._tell(Verdict.UNREACHABLE)
         return None
-
-    def sent_in_vain(self) -> None:
-        self._ambiguous = True
 
     def fail(self) -> None:
         self._tell(Verdict.UNREACHABLE)
 
     def _found(self, reply: Reply) -> None:
+        """What stands under its id, if anything does: nobody else writes in our epoch."""
         self._tell(Verdict.WRITTEN if isinstance(reply, list) and reply else Verdict.STALE)
 
     def _tell(self, verdict: Verdict) -> None:

@@ -172,8 +172,6 @@ class Pipe:
                 except (OSError, NotAReply, Refused) as error:
                     self._seen = f"{type(error).__name__}: {error}"
                     await self._hang_up()
-                    for order in self._trip:
-                        order.sent_in_vain()
                 if self._trip:
                     await trio.sleep(RETRY_SECONDS)
             return
