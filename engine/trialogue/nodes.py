@@ -198,6 +198,8 @@ class Nodes:
             return
         if self._closed:
             raise StoreGone("this node has left in the meantime")
+        if claim.owner != self.store.node:
+            raise StoreGone("this node has lost its lease in the meantime: who has claimed it is gone")
         if not claim.made and (remote is not None or here.history.unended[0]):
             self.takeovers += 1
         session = Session(key, here.log, self._commons)
