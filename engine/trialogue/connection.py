@@ -282,11 +282,14 @@ class Connection:
         for message_id in doubted:
             session.tell(Cancel(message_id, self.number))
 
-    def mute(self, message_ids: Iterable[str]) -> None:
-        """Tell no entry of these turns, up to their ends: how they end has been told."""
-        self._muted.update(message_ids)
+    def cut_off(self, message_ids: Iterable[str]) -> None:
+        """Tell by replies that these turns are lost with the store, and then no entry of them, up to their ends."""
+        untold = [message_id for message_id in message_ids if message_id not in self._muted]
+        self._muted.update(untold)
         if self._muted and not isinstance(self._dialect, Muted):
             self._dialect = Muted(self._dialect, self._muted)
+        for message_id in untold:
+            self.reply(Failed(message_id, Fault("WS-009")))
 
     def _end(self, code: CloseCode, reason: str, goaway: Goaway | None = None) -> None:
         """Close this connection after what it has been handed."""

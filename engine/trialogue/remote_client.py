@@ -70,7 +70,7 @@ class RemoteClient:
     def swap(self, session: Any) -> None:
         """Its own node finds out who owns the session now."""
 
-    def mute(self, message_ids: Iterable[str]) -> None:
+    def cut_off(self, message_ids: Iterable[str]) -> None:
         """Its own node finds out that the store is gone, if it is."""
 
     def leave(self) -> None:

@@ -21,6 +21,7 @@ from trialogue.core.events import (
     Duplicate,
     Ended,
     Failed,
+    Fenced,
     Presence,
     Reply,
     UserMessage,
@@ -233,6 +234,8 @@ class RemoteSession:
 
     def absorb(self, entries: Sequence[Entry]) -> None:
         """Entries that fit."""
+        if any(type(event) is Fenced and event.fresh for _, event in entries):
+            self._cut_turns()  # what runs or waits is in no stream any more
         self.history.take(entries)
         self.history.keep(self._remembered)
         self.log.settle(self.history.floor)
@@ -295,19 +298,18 @@ class RemoteSession:
 
     def cut_off(self) -> None:
         """The store is gone: what runs, waits or was asked is ended to our clients, by replies. Idempotent."""
-        fault = Fault("WS-009")
-        lost = {turn.message_id for turn in self.history.unended[0]} - self.cut
-        self.cut |= lost
-        for client in tuple(self.clients.values()):
-            client.mute(lost)
-            for name in lost:
-                client.reply(Failed(name, fault))
+        self._cut_turns()
         for number, kind, message_id in list(self._asked):
             if kind is AskSubmit and message_id is not None:
                 del self._asked[number, kind, message_id]
                 if number in self.clients and message_id not in self.cut:
-                    self.clients[number].mute({message_id})
-                    self.clients[number].reply(Failed(message_id, fault))
+                    self.clients[number].cut_off({message_id})
+
+    def _cut_turns(self) -> None:
+        lost = {turn.message_id for turn in self.history.unended[0]} - self.cut
+        self.cut |= lost
+        for client in tuple(self.clients.values()):
+            client.cut_off(lost)
 
     def refuse(self, message_id: str) -> None:
         """A message that never came into the log; nobody knows any more which of our clients had sent it."""

@@ -91,8 +91,8 @@ class Client(Protocol):
     def swap(self, session: Any) -> None:
         """Its session is another object from now on, with the same log: the owner has changed."""
 
-    def mute(self, message_ids: Iterable[str]) -> None:
-        """It has been told by replies how these turns end: it is told no entry of them, up to their ends."""
+    def cut_off(self, message_ids: Iterable[str]) -> None:
+        """These turns are lost with the store. It is told so, each once, and no entry of them, up to their ends."""
 
 
 @dataclass(frozen=True, slots=True)
