@@ -370,10 +370,14 @@ class Nodes:
 
     async def _load_for(self, letter: Letter) -> None:
         """The store says that this node owns it, says the sender: so it may, if nobody else does."""
-        try:
-            session = await self.load(letter.key)
-        except StoreGone:
-            return  # the sender finds out by itself
+        session, me = None, self.store.node
+        while session is None:
+            try:
+                session = await self.load(letter.key)
+            except StoreGone:
+                if self._closed or self._leaving or self.store.node != me:
+                    return  # the sender finds out by itself that the node that it wrote to is gone
+                await trio.sleep(RETRY_SECONDS)
         if isinstance(session, Session):
             self.received(letter)
         else:
