@@ -82,6 +82,7 @@ class Nodes:
         self._settling: dict[Key, trio.Event] = {}
         self._letters: dict[Key, list[Letter]] = {}  # that came while it was being settled
         self._guests: dict[str, dict[tuple[Key, int], RemoteClient]] = {}  # per node, the clients that it has here
+        self._unsent: list[tuple[str, NotMine]] = []  # while the store cannot be reached
         self._leaving = False
         self._closed = False
 
@@ -233,6 +234,7 @@ class Nodes:
         """The store did not take what this node appended as its owner."""
         if self._sessions.get(session.key) is not session:
             return
+        guests = self._nodes_of_guests(session)
         remote = self._demote(session)
         match verdict:
             case Verdict.STALE:
@@ -250,6 +252,7 @@ class Nodes:
                 raise AssertionError("it was written")
             case _:
                 assert_never(verdict)
+        self._renounce(session.key, guests)
         self._seek(remote)
 
     def _demote(self, session: Session) -> RemoteSession:
@@ -311,12 +314,26 @@ class Nodes:
         log = session.log
         if self._sessions.get(session.key) is not session or not isinstance(log, SharedLog) or not log.owned:
             return
-        guests = {client.node for client in session.clients.values() if isinstance(client, RemoteClient)}
+        guests = self._nodes_of_guests(session)
         remote = self._demote(session)
         self.store.release(session.key)
-        for node in guests:
-            self.store.send(node, NotMine(session.key, self.store.node))
+        self._renounce(session.key, guests)
         self.unused(remote)
+
+    @staticmethod
+    def _nodes_of_guests(session: Session) -> set[str]:
+        return {client.node for client in session.clients.values() if isinstance(client, RemoteClient)}
+
+    def _renounce(self, key: Key, nodes: Iterable[str]) -> None:
+        """Those nodes find out who owns it now, and ask again what they have no answer to; this one, maybe."""
+        self._unsent += [(node, NotMine(key, self.store.node)) for node in nodes]
+        self._send_unsent()
+
+    def _send_unsent(self) -> None:
+        if self.store.reachable:
+            unsent, self._unsent = self._unsent, []
+            for node, letter in unsent:
+                self.store.send(node, letter)
 
     # What the store tells (its `Heed`).
 
@@ -332,6 +349,8 @@ class Nodes:
 
     def store_gone(self) -> None:
         for session in tuple(self._sessions.values()):
+            if isinstance(session, Session):
+                self._renounce(session.key, self._nodes_of_guests(session))
             remote = self._demote(session) if isinstance(session, Session) else session
             remote.fault = Fault("WS-009")
             remote.cut_off()
@@ -343,6 +362,7 @@ class Nodes:
                 remote.fault = Fault("WS-008")
 
     def store_back(self) -> None:
+        self._send_unsent()
         for session in tuple(self._sessions.values()):
             if isinstance(session, RemoteSession):
                 self._seek(session)
