@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from support.memory import Attentive, MemoryTransport
 from support.nodes import Cluster, a_while, cluster
 from trialogue import Metadata, Position
-from trialogue.core.events import Ended, Failed, Snapshot, Started, UserMessage
+from trialogue.core.events import Ended, Failed, Fenced, Snapshot, Started, UserMessage
 from trialogue.remote_session import RemoteSession
 from trialogue.session import Session
 
@@ -375,6 +375,62 @@ async def test_a_wiped_store_is_a_gap(autojump_clock: MockClock) -> None:
         it.service.done("o")
         await a_while()
         assert ends(one)[-1] == ("o", "stop") or one.closed
+
+
+async def test_a_turn_whose_stream_was_wiped_is_over_wherever_the_session_goes(autojump_clock: MockClock) -> None:
+    async with cluster("ab") as it:
+        one, two_ = await two(it)
+        await it.ask(one, "m")
+        it.server.wipe()
+        it.a.kill()
+        await trio.sleep(7)
+        assert it.owner is it.b
+        assert ends(two_) == [("m", "WS-009")]
+        assert [type(event) for event in it.events() if not isinstance(event, Fenced)] == [Failed]
+        await it.ask(two_, "next")
+        it.service.done("next")
+        await a_while()
+        assert ends(two_)[1:] == [("next", "stop")]
+
+
+async def test_what_a_node_claims_while_it_loses_its_lease_is_not_its_own(autojump_clock: MockClock) -> None:
+    async with cluster("ab") as it:
+        it.server.latency = 1.0
+        turned_away = await it.a.connect()
+        await trio.sleep(1.5)
+        assert len(it.events()) == 1  # it has claimed, and reads
+        it.a.store._lose_lease()
+        it.server.latency = 0.001
+        await trio.sleep(6)
+        assert turned_away.closed
+        one, two_ = await two(it)
+        assert it.owner in (it.a, it.b)
+        await it.ask(one, "m")
+        assert "stream_start" in one.types()
+        assert "stream_start" in two_.types()
+
+
+async def test_an_owner_that_lets_go_tells_those_who_wait_for_its_answer(autojump_clock: MockClock) -> None:
+    async with cluster("ab", durability="behind") as it:
+        one, two_ = await two(it)
+        del it.server.streams["", "s"]  # evicted, or expired; whoever owned it is still there
+        await it.ask(two_, "m")
+        await a_while(1)
+        assert one.closed
+        assert two_.closed or "stream_start" in two_.types()
+
+
+async def test_a_letter_that_comes_while_the_store_is_gone_is_not_lost(autojump_clock: MockClock) -> None:
+    async with cluster("ab") as it:
+        one, two_ = await two(it)
+        it.a.store.cut = True
+        await trio.sleep(2.6)
+        one.leave(1006)  # nobody is left at the owner that the store knows
+        await it.ask(two_, "m")
+        assert "stream_start" not in two_.types()
+        it.a.store.cut = False
+        await trio.sleep(1)
+        assert "stream_start" in two_.types()
 
 
 async def test_ids_outlive_the_entries_that_told_them(autojump_clock: MockClock) -> None:

@@ -99,6 +99,7 @@ class MemoryStore:
         self._name = name
         self._heed: Heed
         self._queue: deque[Callable[[], Callable[[], None] | None]] = deque()
+        self._under_way: list[Callable[[], Callable[[], None] | None]] = []
         self._lanes: list[Lane] = []  # that have something to write
         self._taken: list[Lane] = []  # whose verdict is under way
         self._due = inf
@@ -146,7 +147,7 @@ class MemoryStore:
                 yield
             finally:
                 if not self.dead:
-                    for command in self._take():
+                    for command in (*self._under_way, *self._take()):
                         command()
                     self.server.leases.pop(self.node, None)
                 nursery.cancel_scope.cancel()
@@ -201,8 +202,9 @@ class MemoryStore:
                 with trio.move_on_at(self._due):
                     await self._more.wait()
             generation = self._generation
-            batch = self._take()
+            self._under_way = self._take()
             await self._pass()
+            batch, self._under_way = self._under_way, []
             if generation != self._generation:
                 continue
             if trio.current_time() - self._renewed > STOP_WRITING and not self.trusting:
@@ -217,6 +219,7 @@ class MemoryStore:
     def _fail_all(self) -> None:
         self._generation += 1
         self._queue.clear()
+        self._under_way = []
         lanes, self._taken, self._lanes = [*self._taken, *self._lanes], [], []
         for lane in lanes:
             lane.judge(Verdict.UNREACHABLE)
