@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Coroutine, Generator
+from functools import wraps
+from inspect import iscoroutinefunction
 from typing import Any
 
 import pytest
+import trio
 
 from support.cluster import Cluster, cluster
 from support.valkey import debian_binary, store_server, valkey_binary
+
+MARGIN = 5.0
+"""Seconds before pytest-timeout's own end of a test."""
 
 BINARIES = {"valkey": valkey_binary, "redis": debian_binary}
 
@@ -30,6 +36,27 @@ def three(_nodes: Cluster) -> Generator[Cluster]:
         if node.server is None:
             node.start()
     assert not _nodes.crashes()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A test that hangs is ended by Trio, in time.
+
+    pytest-timeout ends one by an exception out of a signal: that tears its Trio run to pieces, no other test of the
+    process can run one, and where the pieces are collected something else breaks (CPython 3.11's `ast.parse` cannot be
+    interrupted by another one, which printing their remains is: pytest then ends with an INTERNALERROR).
+    """
+    if isinstance(item, pytest.Function) and iscoroutinefunction(item.obj):
+        marker = item.get_closest_marker("timeout")
+        item.obj = _in_time(item.obj, (marker.args[0] if marker else float(item.config.getini("timeout"))) - MARGIN)
+
+
+def _in_time(test: Callable[..., Coroutine[Any, Any, None]], seconds: float) -> Callable[..., Any]:
+    @wraps(test)
+    async def limited(**fixtures: Any) -> None:
+        with trio.fail_after(seconds):
+            await test(**fixtures)
+
+    return limited
 
 
 @pytest.hookimpl(wrapper=True)

@@ -77,7 +77,8 @@ class Node:
         self.server = self._stack.enter_context(
             running(self.folder, "hypercorn", [*OPEN, "--redis-url", self.url, *self._cluster.flags])
         )
-        (self._name,) = self._cluster.leases() - before
+        others = {node.name for node in self._cluster.nodes if node is not self}  # one may have lost its lease just now
+        (self._name,) = self._cluster.leases() - before - others
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -92,11 +93,13 @@ class Node:
         self._stack = ExitStack()
 
     async def drain(self) -> None:
-        """SIGTERM, and until it has left. Clients find it draining meanwhile."""
+        """SIGTERM, and until it has left. Clients find it draining meanwhile. Cancelled: it is ended at once."""
         assert self.server
         self.server.signal(signal.SIGTERM)
-        assert await self.server.exit_code(within=40) == 0
-        self._gone()
+        try:
+            assert await self.server.exit_code(within=40) == 0
+        finally:
+            self._gone()
 
     def freeze(self) -> None:
         assert self.server

@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 from support.cluster import Cluster, Node
-from support.raw_client import Client, Closed, Refused, fresh, is_end, open_wire, upgraded
+from support.raw_client import CLOSE, Client, Closed, Refused, close_payload, fresh, is_end, open_wire, upgraded
 
 PATIENCE = 40.0
 """Seconds without a frame: more than a take-over, a frozen node, or a silent store may cost."""
@@ -122,8 +122,12 @@ class Wanderer:
             for message_id, (options, _) in tuple(self._open.items()):
                 if message_id not in self._accepted:
                     await client.say(message_id, **options)
-            while True:
-                self._hear(await client.next())
+            try:
+                while True:
+                    self._hear(await client.next())
+            except trio.Cancelled:
+                await _say_goodbye(client)
+                raise
 
     def _greet(self, ready: dict[str, Any]) -> None:
         self.resumed.append(ready["resumed"])
@@ -150,6 +154,12 @@ class Wanderer:
             self.ends[message_id] = body
             self.ended_at[message_id] = trio.current_time()
             self._open.pop(message_id)[1].set()
+
+
+async def _say_goodbye(client: Client) -> None:
+    """It will not come back: without it, what runs would go on for as long as a lost client is waited for."""
+    with trio.move_on_after(1, shield=True), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        await client.send_frame(close_payload(1000), CLOSE)
 
 
 def _place(position: str) -> tuple[int, int]:
