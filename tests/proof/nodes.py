@@ -1,28 +1,24 @@
 """Random schedules over several nodes that share a store: clients come and go anywhere, nodes and stores fail.
 
-`play(seed)` returns what was wrong. What must hold is read from the store's stream (each message accepted once and
-ended once, tokens without a hole, ids that grow, one generation's tokens only), from what each client was sent (every
-entry is in the stream, as it stands there, each once and in order), and from the end: when all is healed and time has
-passed, every message is ended and every client is level with the stream.
+`play(seed)` returns what was wrong. What must hold is read from what the store is told (`Annals`), from what each
+client is sent (`Device`), from what the service is asked to generate (`Pipeline`), and from the end: when all is
+healed and time has passed, every message is ended, and every client is level with the stream.
 """
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from collections.abc import Sequence
 from random import Random
-from typing import Any
+from typing import Literal
 
 import trio
 import trio.testing
 
+from proof.annals import V1, Annals
 from proof.rehearsal import _heard, _same_order_always
-from support.memory import MemoryTransport, settle
-from support.memory_store import MemoryStore, Server
-from trialogue import Connection, Done, Emit, Handshake, Hub, Limits, Position, Turn
-from trialogue.core.dialects import V1Dialect
-from trialogue.core.events import Ended, Event, Failed, Fenced, Receipt, Started, Tokens, UserMessage
+from proof.visitors import Device
+from support.memory import settle
+from support.memory_store import MemoryStore
+from trialogue import Connection, Done, Emit, Handshake, Hub, Limits, Turn
 from trialogue.remote_session import RemoteSession
 from trialogue.session import Session
 
@@ -33,9 +29,11 @@ LINGER, TTL = 20.0, 500.0
 
 VERBS: dict[str, float] = {
     "connect": 10,
-    "leave": 5,
+    "leave": 4,
+    "hop": 4,
     "send": 10,
     "repeat": 3,
+    "storm": 1,
     "cancel": 4,
     "emit": 14,
     "done": 5,
@@ -46,104 +44,87 @@ VERBS: dict[str, float] = {
     "freeze": 1,
     "cut": 1,
     "down": 0.7,
+    "wipe": 0.7,
+    "restart": 0.4,
+    "evict_lease": 0.4,
+    "evict_stream": 0.2,
     "heal": 3,
 }
 
 
-class Device:
-    """A good client: keeps its position, and checks each frame as it comes."""
+class Run:
+    """One call of the service. Its tokens carry its number."""
 
-    def __init__(self, number: int, play: Play) -> None:
-        self.number = number
-        self.transport: MemoryTransport | None = None
-        self.position: Position | None = None
-        self.told: dict[str, str] = {}  # turns that it was told the end of, by an entry or a reply
-        self.heard: list[tuple[Position, dict[str, Any]]] = []
-        self.node = ""
-        self.asked: set[str] = set()
-        self.seen: set[str] = set()  # messages that it was told as entries
-        self._play = play
+    def __init__(self, name: str, number: int, emit: Emit) -> None:
+        self.name = name
+        self.over = trio.Event()
+        self._number = number
+        self._emit = emit
+        self._count = 0
 
-    def attach(self, node: str) -> MemoryTransport:
-        self.node = node
-        self.told, self.asked, self.seen = {}, set(), set()
-        transport = self.transport = Ear(self)
-        return transport
+    def tell(self, count: int) -> None:
+        self._emit([f"{self.name}/{self._number}/{self._count + n} " for n in range(count)])
+        self._count += count
 
-    def hear(self, frame: dict[str, Any]) -> None:
-        kind, name = frame["type"], frame.get("message_id")
-        if kind == "session_ready":
-            ready = Position.parse(frame["position"])
-            if frame["resumed"] == "replayed" and self.position and ready.offset != self.position.offset:
-                self._play.complain(f"device {self.number} resumed at {self.position} and is told {ready}")
-            self.position = ready
-        elif "offset" in frame:
-            assert self.position
-            epoch = frame.get("epoch", self.position.epoch)
-            if not self.position.offset < frame["offset"]:
-                self._play.complain(f"device {self.number} at {self.position} is told {frame}")
-            if kind == "user_message" and name not in self.seen:
-                self.told.pop(name or "", None)  # it was refused before; and somebody has tried again
-            self.seen.add(name or "")
-            if name in self.told and kind != "stream_receipt":
-                self._play.complain(f"device {self.number} was told the end of {name}, and now {frame}")
-            self.heard.append((self.position, frame))
-            self.position = Position(epoch, frame["offset"])
-        if kind in ("stream_end", "stream_error") and name:
-            self.told[name] = frame.get("finish_reason") or frame["error_code"]
-        if kind == "stream_status" and frame["phase"] == "duplicate":
-            self.told.pop(name or "", None)
-            self.asked.discard(name or "")
-
-
-class Ear(MemoryTransport):
-    def __init__(self, device: Device) -> None:
-        super().__init__()
-        self._device = device
-
-    def write(self, frames: Sequence[bytes]) -> bool:
-        if self._device.transport is self:
-            for frame in frames:
-                self._device.hear(json.loads(frame))
-        return True
+    def finish(self) -> None:
+        self._emit((Done(),))
+        self.over.set()
 
 
 class Pipeline:
-    """The service of all nodes. Each call of it marks its tokens with its own number."""
+    """The service as one node calls it: never for a turn of which the store knows that it has told something."""
 
-    def __init__(self) -> None:
-        self.runs: list[tuple[str, int, Emit, trio.Event, list[int]]] = []
+    def __init__(self, play: Play, name: str) -> None:
+        self._play = play
+        self._name = name
 
     async def run(self, turn: Turn, session_id: str, emit: Emit) -> None:
-        run = (turn.message_id, len(self.runs), emit, trio.Event(), [0])
-        self.runs.append(run)
-        await run[3].wait()
+        play, name = self._play, turn.message_id
+        age = play.annals.now
+        owns = play.annals.owners.get(KEY) == play.nodes[self._name].store.node
+        if age and owns and name in age.spoken | age.ended.keys():
+            play.complain(f"{self._name} generates {name} again")
+        run = Run(name, len(play.runs), emit)
+        play.runs.append(run)
+        await run.over.wait()
 
-    def current(self) -> tuple[str, int, Emit, trio.Event, list[int]] | None:
-        return self.runs[-1] if self.runs and not self.runs[-1][3].is_set() else None
+
+class Node:
+    """One incarnation: a hub and its way to the store."""
+
+    def __init__(self, hub: Hub, store: MemoryStore) -> None:
+        self.hub = hub
+        self.store = store
+        self.scope = trio.CancelScope()
+
+    @property
+    def owns(self) -> bool:
+        return isinstance(self.hub.sessions.get(KEY), Session)
 
 
 class Play:
     def __init__(self, seed: int, wrong: list[str], nursery: trio.Nursery) -> None:
         self.random = Random(seed)
         self.wrong = wrong
-        self.server = Server(self.random.choice((0.001, 0.02)))
-        self.service = Pipeline()
-        self.nodes: dict[str, tuple[Hub, MemoryStore, trio.CancelScope]] = {}
-        self.devices = [Device(number, self) for number in range(DEVICES)]
-        self.sent: list[str] = []
+        self.runs: list[Run] = []
+        self.nodes: dict[str, Node] = {}
+        self._durability: Literal["ahead", "behind"] = self.random.choice(("ahead", "ahead", "behind"))
+        behind, latency = self._durability == "behind", self.random.choice((0.001, 0.02, 0.1))
+        self.annals = Annals(KEY, latency, behind, self.complain)
+        self.devices = [Device(number, KEY, behind, self.annals, self.complain) for number in range(DEVICES)]
+        self._log_bytes = self.random.choice((1 << 20, 1 << 20, 3_000))
+        self._sent: list[str] = []
         self._nursery = nursery
 
     def complain(self, what: str) -> None:
         self.wrong.append(what)
 
     async def start(self, name: str) -> None:
-        store = MemoryStore(self.server, name, trusting=self.random.random() < 0.3)
         limits = Limits(
             linger=LINGER,
             session_ttl=TTL,
             queue_size=3,
-            log_bytes=1 << 20,
+            log_bytes=self._log_bytes,
             messages_per_minute=0,
             turns_per_minute=0,
             refusals_per_minute=0,
@@ -151,12 +132,13 @@ class Play:
             token_timeout=0,
             turn_timeout=0,
         )
-        hub = Hub(self.service, limits, store=store, now_ms=lambda: int(trio.current_time() * 1000))
-        scope = trio.CancelScope()
-        self.nodes[name] = (hub, store, scope)
+        store = MemoryStore(self.annals, name, trusting=self.random.random() < 0.3)
+        service, now_ms = Pipeline(self, name), lambda: int(trio.current_time() * 1000)
+        hub = Hub(service, limits, store=store, durability=self._durability, now_ms=now_ms)
+        node = self.nodes[name] = Node(hub, store)
 
         async def run(task_status: trio.TaskStatus[None]) -> None:
-            with scope:
+            with node.scope:
                 async with hub.open():
                     task_status.started()
                     await trio.sleep_forever()
@@ -164,6 +146,7 @@ class Play:
         await self._nursery.start(run)
 
     async def play(self) -> None:
+        await trio.sleep(100)  # epochs begin at the clock's milliseconds, and grow no faster
         for name in NAMES:
             await self.start(name)
         verbs, weights = tuple(VERBS), tuple(VERBS.values())
@@ -175,256 +158,206 @@ class Play:
                 return
         await self.finale()
 
-    # Verbs.
+    # Clients.
 
     def device(self) -> Device:
         return self.random.choice(self.devices)
 
+    def present(self) -> list[Device]:
+        return [device for device in self.devices if device.transport]
+
     async def connect(self) -> None:
-        device = self.device()
+        self._connect(self.device(), self.random.random() < 0.7)
+
+    def _connect(self, device: Device, resume: bool = True) -> None:
+        """To any node, from where it was, or as if it knew nothing."""
         name = self.random.choice(NAMES)
-        hub, store, _ = self.nodes[name]
-        if device.transport or hub.draining or not store.reachable:
+        node = self.nodes[name]
+        if device.transport or node.hub.draining or not node.store.reachable:
             return
-        after = device.position if self.random.random() < 0.7 else None
-        transport = device.attach(name)
-        opened = Handshake("s", after=after)
-        self._nursery.start_soon(self._serve, device, transport, Connection(hub, transport, V1(), opened), name)
+        opened = Handshake("s", after=device.position if resume else None)
+        transport = device.attach(name, node.hub)
+        connection, scope = Connection(node.hub, transport, V1(), opened), device.scope
 
-    async def _serve(self, device: Device, transport: MemoryTransport, connection: Connection, name: str) -> None:
-        with self.nodes[name][2].__class__() as scope:
-            self._scopes[name].append(scope)
-            await connection.run()
-        if device.transport is transport:
+        async def serve() -> None:
+            with scope:
+                await connection.run()
+            if device.transport is transport:
+                device.transport = None
+
+        self._nursery.start_soon(serve)
+
+    def _leave(self, device: Device, code: int) -> None:
+        if device.transport:
+            device.transport.leave(code)
             device.transport = None
-
-    @property
-    def _scopes(self) -> defaultdict[str, list[trio.CancelScope]]:
-        if not hasattr(self, "_all_scopes"):
-            self._all_scopes: defaultdict[str, list[trio.CancelScope]] = defaultdict(list)
-        return self._all_scopes
 
     async def leave(self) -> None:
+        self._leave(self.device(), self.random.choice((1006, 1006, 1006, 1001, 1000)))
+
+    async def hop(self) -> None:
+        """It breaks off, and is at another node at once."""
         device = self.device()
-        if device.transport:
-            device.transport.leave(self.random.choice((1006, 1006, 1006, 1001, 1000)))
-            device.transport = None
+        self._leave(device, 1006)
+        self._connect(device)
 
     async def send(self) -> None:
         device = self.device()
         if device.transport:
-            self.sent.append(f"m{len(self.sent)}")
-            policy = self.random.choice(("interrupt", "enqueue", "enqueue", "rollback", "reject"))
-            self._say(device, self.sent[-1], policy)
+            self._sent.append(f"m{len(self._sent)}")
+            device.say(self._sent[-1], self.random.choice(("interrupt", "enqueue", "enqueue", "rollback", "reject")))
 
     async def repeat(self) -> None:
         device = self.device()
-        if device.transport and self.sent:
-            self._say(device, self.random.choice(self.sent[-4:]), "interrupt")
+        if device.transport and self._sent:
+            device.say(self.random.choice(self._sent[-4:]), "interrupt")
 
-    def _say(self, device: Device, name: str, policy: str) -> None:
-        assert device.transport
-        device.told.pop(name, None)
-        device.asked.add(name)
-        device.transport.say(message_id=name, content=name, session_id="s", on_busy=policy)
+    async def storm(self) -> None:
+        """The same message from everybody, everywhere, more than once; a new one, now and then."""
+        new = not self._sent or self.random.random() < 0.5
+        if new:
+            self._sent.append(f"m{len(self._sent)}")
+        name, policy = self.random.choice(self._sent[-1 if new else -3 :]), self.random.choice(("interrupt", "enqueue"))
+        for _ in range(2):
+            for device in self.present():
+                device.say(name, policy)
+            await trio.sleep(self.random.choice((0, 0.01, 0.1)))
 
     async def cancel(self) -> None:
         device = self.device()
         if device.transport:
-            name = self.random.choice([None, *self.sent[-3:]])
+            name = self.random.choice([None, *self._sent[-3:]])
             device.transport.say(type="cancel", **({"message_id": name} if name else {}))
 
+    # The service.
+
     async def emit(self) -> None:
-        for run in self.service.runs:  # also those that are nobody's any more: a fence holds
-            name, number, emit, over, count = run
-            if not over.is_set():
-                texts = [f"{name}/{number}/{count[0] + n} " for n in range(self.random.choice((1, 1, 5)))]
-                count[0] += len(texts)
-                emit(texts)
+        for run in self.runs:  # also those that are nobody's any more: a fence holds
+            if not run.over.is_set():
+                run.tell(self.random.choice((1, 1, 5)))
 
     async def done(self) -> None:
-        if run := self.service.current():
-            run[2]((Done(),))
-            run[3].set()
+        if self.runs and not self.runs[-1].over.is_set():
+            self.runs[-1].finish()
+
+    # Time, nodes, and the store.
 
     async def wait(self) -> None:
         await trio.sleep(self.random.choice((0.05, 0.5, 2.5, 6.0, 12.0)))
 
+    def any(self) -> str:
+        return self.random.choice(NAMES)
+
     async def kill(self) -> None:
-        name = self.random.choice(NAMES)
-        _, store, scope = self.nodes[name]
-        await self._kill(name, store, scope)
+        await self._kill(self.any())
 
     async def lose(self) -> None:
-        """The owner is lost in mid-answer, while somebody is at another node."""
+        """The owner is lost in mid-answer (killed, or still for longer than its lease), while somebody is elsewhere."""
         for _ in range(2):
             await self.connect()
         await trio.sleep(0.1)
         await self.send()
-        await trio.sleep(0.1)
+        await trio.sleep(self.random.choice((0.01, 0.1)))
         await self.emit()
         await trio.sleep(self.random.choice((0, 0.1)))
-        for name, (hub, store, scope) in tuple(self.nodes.items()):
-            if isinstance(hub.sessions.get(KEY), Session):
+        for name, node in self.nodes.items():
+            if node.owns:
                 if self.random.random() < 0.3:
-                    store.frozen = True
+                    node.store.frozen = True
                 else:
-                    await self._kill(name, store, scope)
+                    await self._kill(name)
                 await trio.sleep(7)
                 await self.emit()
                 return
 
-    async def _kill(self, name: str, store: MemoryStore, scope: trio.CancelScope) -> None:
-        store.kill()
-        scope.cancel()
-        await self._gone(name)
-        await self.start(name)
+    async def _kill(self, name: str) -> None:
+        self.nodes[name].store.kill()
+        await self._replace(name)
 
-    async def _gone(self, name: str) -> None:
+    async def _replace(self, name: str) -> None:
+        """Another process in its place; its clients' connections are cut."""
+        self.nodes[name].scope.cancel()
         for device in self.devices:
             if device.node == name:
                 device.transport = None
-        scopes, self._scopes[name] = self._scopes[name], []
-        for scope in scopes:
-            scope.cancel()
+                device.scope.cancel()
         await settle()
+        await self.start(name)
 
     async def drain(self) -> None:
-        name = self.random.choice(NAMES)
-        hub, store, scope = self.nodes[name]
-        if store.reachable and self.server.up and not store.cut and not store.frozen:
-            await hub.drain(3)
-            scope.cancel()
-            await self._gone(name)
-            await self.start(name)
+        name = self.any()
+        node = self.nodes[name]
+        if node.store.reachable and self.annals.up and not node.store.cut and not node.store.frozen:
+            await node.hub.drain(3)
+            await self._replace(name)
 
     async def freeze(self) -> None:
-        self.nodes[self.random.choice(NAMES)][1].frozen = True
+        self.nodes[self.any()].store.frozen = True
 
     async def cut(self) -> None:
-        self.nodes[self.random.choice(NAMES)][1].cut = True
+        self.nodes[self.any()].store.cut = True
 
     async def down(self) -> None:
-        self.server.up = False
+        self.annals.up = False
+
+    async def wipe(self) -> None:
+        """FLUSHALL."""
+        self.annals.wipe()
+        await trio.sleep(0.005)
+
+    async def restart(self) -> None:
+        """The store is killed, and is back empty."""
+        self.annals.up = False
+        await trio.sleep(self.random.choice((0.05, 1.0, 3.0, 8.0)))
+        self.annals.wipe()
+        self.annals.up = True
+
+    async def evict_lease(self) -> None:
+        self.annals.leases.pop(self.nodes[self.any()].store.node, None)
+
+    async def evict_stream(self) -> None:
+        self.annals.streams.pop(KEY, None)
 
     async def heal(self) -> None:
-        self.server.up = True
-        for _, store, _ in self.nodes.values():
-            store.cut = store.frozen = False
+        self.annals.up = True
+        for node in self.nodes.values():
+            node.store.cut = node.store.frozen = False
 
     # The end.
 
     async def finale(self) -> None:
         await self.heal()
         await trio.sleep(12)
+        known = self.annals.now.open if self.annals.now else set()
+        for device in self.present():
+            if unheard := device.unanswered - known:
+                self.complain(f"{device} waits for an answer to {unheard}")
         for _ in range(20):
-            for run in self.service.runs:
-                if not run[3].is_set():
-                    run[2]((Done(),))
-                    run[3].set()
+            for device in self.devices:
+                self._connect(device)
+            for run in self.runs:
+                if not run.over.is_set():
+                    run.finish()
             await trio.sleep(0.5)
         await trio.sleep(LINGER + 20)
         self._judge()
 
     def _judge(self) -> None:
-        stream = self.server.streams.get(KEY, [])
-        reading = Reading(self)
-        for one in stream:
-            reading.take(one.epoch, one.offset, one.event)
-        owners = [name for name, (hub, _, _) in self.nodes.items() if isinstance(hub.sessions.get(KEY), Session)]
+        owners = [name for name, node in self.nodes.items() if node.owns]
         if len(owners) > 1:
             self.complain(f"{owners} own it at once")
-        here = any(KEY in hub.sessions for hub, _, _ in self.nodes.values())
-        if here or any(device.transport for device in self.devices):
-            reading.over()
+        if not self.present():
+            self.complain("nobody can attach")
+        if (age := self.annals.now) and age.open:
+            self.complain(f"{age.open} have no ending")
         for device in self.devices:
-            self._judge_device(device, reading)
-        for name, (hub, _, _) in self.nodes.items():
-            session = hub.sessions.get(KEY)
+            device.judge()
+        for name, node in self.nodes.items():
+            session = node.hub.sessions.get(KEY)
             if isinstance(session, RemoteSession) and session.owner is None:
                 self.complain(f"{name} still seeks the owner")
-            if hub.census.open:
-                self.complain(f"{name}: {hub.census}")
-
-    def _judge_device(self, device: Device, reading: Reading) -> None:
-        for position, frame in device.heard:
-            if reading.frames.get(frame["offset"]) != {key: frame[key] for key in frame if key != "epoch"}:
-                now = reading.frames.get(frame["offset"])
-                self.complain(f"device {device.number} was told {frame} at {position}; the stream has {now}")
-                return
-        if device.transport and device.position and device.transport.closed is None:
-            frames = reading.frames.items()
-            last = max((offset for offset, frame in frames if frame["message_id"] not in device.told), default=0)
-            if device.position.offset < last:
-                self.complain(f"device {device.number} at {device.node} is at {device.position} of {last}")
-            for name in device.asked:
-                if name not in device.told:
-                    self.complain(f"device {device.number} at {device.node} never hears of {name}")
-
-
-class V1(V1Dialect):
-    def __init__(self) -> None:
-        super().__init__("en")
-
-
-class Reading:
-    """What the stream says."""
-
-    def __init__(self, play: Play) -> None:
-        self.frames: dict[int, dict[str, Any]] = {}
-        self._play = play
-        self._accepted: set[str] = set()
-        self._ended: dict[str, Event] = {}
-        self._running: str | None = None
-        self._index: defaultdict[str, int] = defaultdict(int)
-        self._runs: dict[str, str] = {}
-        self._last = (0, -1)
-        self._dialect = V1()
-
-    def take(self, epoch: int, offset: int, event: Event) -> None:
-        play = self._play
-        if (epoch, offset) <= self._last or offset <= self._last[1]:
-            play.complain(f"the stream has {epoch}:{offset} after {self._last}")
-        self._last = (epoch, offset + (len(event.texts) if isinstance(event, Tokens) else 1) - 1)
-        for frame in self._dialect.feed(offset, event):
-            body = json.loads(frame)
-            body.pop("epoch", None)
-            self.frames[body["offset"]] = body
-        name = event.message_id
-        if isinstance(event, Fenced) or not name:
-            return
-        if name in self._ended and not isinstance(event, Receipt):
-            play.complain(f"{event} after its end")
-        if isinstance(event, UserMessage):
-            if name in self._accepted:
-                play.complain(f"{name} was accepted twice")
-            self._accepted.add(name)
-        elif name not in self._accepted:
-            play.complain(f"{event} of a turn that was never accepted")
-        elif isinstance(event, Started):
-            if self._running:
-                play.complain(f"{name} starts while {self._running} runs")
-            self._running = name
-        elif isinstance(event, Tokens):
-            self._tokens(event)
-        elif isinstance(event, Ended | Failed):
-            self._ended[name] = event
-            self._running = None if self._running == name else self._running
-
-    def _tokens(self, event: Tokens) -> None:
-        name = event.message_id
-        if name != self._running or event.index != self._index[name]:
-            self._play.complain(f"{event} after {self._index[name]} while {self._running} runs")
-        for text in event.texts:
-            of, number, index = text.split("/")
-            first = self._runs.setdefault(name, number)
-            if (of, number, int(index)) != (name, first, self._index[name]):
-                self._play.complain(f"{text} of generation {first} of {name} at {self._index[name]}")
-            self._index[name] += 1
-
-    def over(self) -> None:
-        if missing := self._accepted - self._ended.keys():
-            self._play.complain(f"{missing} have no ending")
+            if node.hub.census.open:
+                self.complain(f"{name}: {node.hub.census}")
 
 
 def play(seed: int) -> list[str]:
