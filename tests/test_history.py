@@ -159,6 +159,11 @@ def test_a_snapshot_stands_for_turns_that_are_trimmed_and_changes_no_others() ->
     assert past["a"].start == 1
 
 
+def test_an_end_that_comes_behind_a_snapshot_keeps_the_digest_that_it_told() -> None:
+    told = Told(Snapshot([Remembered(digest_of("a?"), ended("a"))]), ended("a"))
+    assert told.history.past["a"] == PastTurn(1, 2, ended("a"), digest_of("a?"))
+
+
 def test_a_snapshot_says_the_ended_turns_whose_end_is_committed() -> None:
     told = Told(*whole("a"), asked("b"))
     assert told.history.snapshot("id") == Snapshot([Remembered(digest_of("what is a?"), ended("a"))], "id")
@@ -187,13 +192,14 @@ def test_what_is_before_the_first_turn_that_is_not_settled_may_go() -> None:
     assert told.history.floor is None
     told.tell(*whole("a"))
     assert told.history.floor is None
-    told.tell(asked("b"), begun("b"), asked("c"))
+    told.tell(asked("b"), begun("b"))
     assert told.history.floor == 5
     told.tell(ended("b"))
     assert told.history.floor == 5  # it is held: its receipt is to come
-    told.tell(Receipt("b", 0, 0, None, 0, "closed"))
+    told.tell(Receipt("b", 0, 0, None, 0, "closed"), asked("c"))
+    assert told.history.floor == 5
     told.history.settle("b", known={"a", "b", "c"})
-    assert told.history.floor == 7
+    assert told.history.floor == 9
     assert list(told.history.past) == ["a", "b"]
 
 
