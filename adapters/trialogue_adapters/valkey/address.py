@@ -14,6 +14,7 @@ import trio
 
 DEFAULT_PORT = 6379
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_ENCODE = "a /, ?, #, [ or ] in its user or password must be percent-encoded"
 
 
 class BadAddress(ValueError):
@@ -40,20 +41,21 @@ class Address:
         """Raises BadAddress; reads the files that a `rediss` URL names."""
         try:
             parts = urlsplit(url)
-            port = parts.port or DEFAULT_PORT
-        except ValueError as error:
-            raise BadAddress(str(error)) from None
-        options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+            port = parts.port
+        except ValueError:  # its text may have a part of the password
+            raise BadAddress(f"its port is no number up to 65535, or {_ENCODE}") from None
+        if parts.scheme not in ("redis", "rediss", "unix"):
+            raise BadAddress("must begin with redis://, rediss:// or unix://")
+        (_check_socket if parts.scheme == "unix" else _check_host)(parts, port)
+        if parts.username and not parts.password:
+            raise BadAddress("names a user and no password")
+        options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
         known = {"db", *(_TLS_OPTIONS if parts.scheme == "rediss" else ())}
         if set(options) - known:
             raise BadAddress(f"unknown option {min(set(options) - known)!r}")
-        if parts.scheme not in ("redis", "rediss", "unix"):
-            raise BadAddress("must begin with redis://, rediss:// or unix://")
-        if parts.scheme != "unix" and not parts.hostname:
-            raise BadAddress("names no host")
         return cls(
             host=parts.hostname or "",
-            port=port,
+            port=port or DEFAULT_PORT,
             path=unquote(parts.path) if parts.scheme == "unix" else None,
             db=_database(parts, options),
             username=unquote(parts.username) if parts.username else None,
@@ -65,9 +67,13 @@ class Address:
         """A stream to it. Raises OSError (a failed TLS handshake is told as one). Cancelled: nothing stays open."""
         if self.path is not None:
             return await trio.open_unix_socket(self.path)
+        try:
+            plain = await trio.open_tcp_stream(self.host, self.port)
+        except OSError as error:  # "all attempts failed", of addresses of which the first will do
+            raise ConnectionError(str(_first(error.__cause__ or error))) from None
         if self.tls is None:
-            return await trio.open_tcp_stream(self.host, self.port)
-        stream = await trio.open_ssl_over_tcp_stream(self.host, self.port, ssl_context=self.tls)
+            return plain
+        stream = trio.SSLStream(plain, self.tls, server_hostname=self.host, https_compatible=False)
         try:
             await stream.do_handshake()
         except trio.BrokenResourceError as error:
@@ -79,14 +85,38 @@ class Address:
         return stream
 
 
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _check_host(parts: SplitResult, port: int | None) -> None:
+    if "@" in parts.path + parts.query + parts.fragment or parts.fragment:
+        raise BadAddress(_ENCODE)
+    if not parts.hostname:
+        raise BadAddress("names no host")
+    if port == 0:
+        raise BadAddress("names port 0")
+
+
+def _check_socket(parts: SplitResult, port: int | None) -> None:
+    if parts.hostname or port is not None:
+        raise BadAddress("names a host: a socket's path begins with a third slash, as in unix:///run/valkey.sock")
+    if not parts.path.strip("/"):
+        raise BadAddress("names no path")
+
+
 def _database(parts: SplitResult, options: dict[str, str]) -> int:
     text = options.get("db") or ("" if parts.scheme == "unix" else parts.path.strip("/")) or "0"
     if not (text.isascii() and text.isdigit()):
-        raise BadAddress(f"{text!r} is no number of a database")
+        raise BadAddress("the database is a number, as in redis://host/1")
     return int(text)
 
 
 def _context(options: dict[str, str]) -> ssl.SSLContext:
+    if "ssl_keyfile" in options and "ssl_certfile" not in options:
+        raise BadAddress("ssl_keyfile needs ssl_certfile")
     try:
         context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
         if "ssl_certfile" in options:

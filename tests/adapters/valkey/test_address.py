@@ -52,16 +52,39 @@ def test_a_url_that_names_a_store(url: str, address: Address) -> None:
         ("store:6379", "must begin with"),
         ("", "must begin with"),
         ("redis://", "no host"),
-        ("redis://store:port", "[Pp]ort"),
-        ("redis://store/one", "no number"),
+        ("redis://store:port", "port is no number"),
+        ("redis://store:99999", "port is no number"),
+        ("redis://store:0", "port 0"),
+        ("redis://store/one", "is a number"),
+        ("redis://store/0?db=one", "is a number"),
+        ("redis://app@store", "a user and no password"),
+        ("redis://app:@store", "a user and no password"),
+        ("redis://store#1", "percent-encoded"),
+        ("unix://", "no path"),
+        ("unix:///?db=1", "no path"),
+        ("unix://run/valkey.sock", "third slash"),
+        ("unix://:6379/run/valkey.sock", "third slash"),
         ("redis://store?ssl_cert_reqs=none", "unknown option 'ssl_cert_reqs'"),
         ("rediss://store?ssl_ca_certs=/nowhere", "cannot be loaded"),
-        ("redis://[::1", "IPv6"),
+        ("rediss://store?ssl_keyfile=key.pem", "needs ssl_certfile"),
+        ("redis://store?ssl_ca_certs=", "unknown option 'ssl_ca_certs'"),
+        ("redis://[::1", "percent-encoded"),
     ],
 )
 def test_a_url_that_names_none(url: str, words: str) -> None:
     with pytest.raises(BadAddress, match=words):
         Address.parse(url)
+
+
+@pytest.mark.parametrize("mark", "/?#[]")
+@pytest.mark.parametrize("before", ["hush", "12"])
+@pytest.mark.parametrize("user", ["", "app"])
+def test_a_password_that_is_not_encoded_is_not_shown(mark: str, before: str, user: str) -> None:
+    """One that begins with a number reads like a port."""
+    with pytest.raises(BadAddress, match="percent-encoded") as caught:
+        Address.parse(f"redis://{user}:{before}{mark}34hush@store:6379/0")
+    assert "hush" not in str(caught.value)
+    assert "34" not in str(caught.value)
 
 
 def test_tls_checks_the_certificate_and_the_name() -> None:
