@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import trio
 
 from trialogue.store import Heed, StoreGone
+from trialogue_adapters.valkey import scripts
 from trialogue_adapters.valkey.address import Address
 from trialogue_adapters.valkey.asker import Asker
 from trialogue_adapters.valkey.lease import RENEW, TTL, Lease, LeaseLost, new_name
@@ -28,6 +30,9 @@ logger = logging.getLogger(__name__)
 PROBE_SECONDS = 0.5
 WATCH_SECONDS = 0.25
 FAREWELL_SECONDS = 1.0
+
+OLDEST = (6, 2)
+"""The first version with XADD NOMKSTREAM and XTRIM MINID."""
 
 
 class Presence:
@@ -102,21 +107,24 @@ class Presence:
             self._pipe.open(link)
             self._reachable = True
             return
-        raise StoreGone(f"{self.address}: no answer within {PATIENCE:.0f} s")
+        over = " over TLS" if self.address.tls else ""
+        raise StoreGone(f"{self.address}: no answer{over} within {PATIENCE:.0f} s")
 
     async def _take_lease(self, link: Link) -> None:
         """A lease that is still ours is kept. Writing into the inbox shows that writes are taken, and makes it."""
+        _check_server(await link.exchange(pack(b"HELLO", b"2"), 1))
         asked, former, ttl = trio.current_time(), self.node, b"%d" % (1000 * TTL)
         node = former
         if not (self._lease.held and await self._sure(link, (b"PEXPIRE", self._names.lease(former), ttl)) == [1]):
             node = new_name()
-            if former:
-                await self._sure(link, (b"DEL", self._names.lease(former)), (b"DEL", self._names.inbox(former)))
+            await self._sure(link, (b"DEL", self._names.lease(former)), (b"DEL", self._names.inbox(former)))
+        lease, inbox = self._names.lease(node), self._names.inbox(node)
         await self._sure(
             link,
-            (b"SET", self._names.lease(node), b"1", b"PX", ttl),
-            (b"XADD", self._names.inbox(node), b"*", b"w", b""),
-            (b"PEXPIRE", self._names.inbox(node), ttl),
+            (b"SET", lease, b"1", b"PX", ttl),
+            (b"XADD", inbox, b"*", b"w", b""),
+            (b"PEXPIRE", inbox, ttl),
+            *_trials(lease, inbox),
         )
         self._lease.taken(node, asked)
 
@@ -213,3 +221,32 @@ class Presence:
 
     def _wake(self) -> None:
         self._pipe.order(Order(b"XADD", self._names.inbox(self.node), b"NOMKSTREAM", b"*", b"w", b""))
+
+
+def _check_server(said: list[Reply]) -> None:
+    """Raises Refused if this is a server, by what it says of itself (to HELLO), on which nothing would work."""
+    (hello,) = said
+    if isinstance(hello, ErrorReply):
+        if hello.startswith("NOAUTH"):
+            raise Refused("NOAUTH: it wants a password, and the address has none")
+        raise Refused("it is older than Redis 6.2" if "unknown command" in hello else hello)
+    assert isinstance(hello, list)
+    of: dict[Any, Any] = dict(zip(hello[::2], hello[1::2], strict=False))
+    mode, version = of.get(b"mode", b"").decode(), of.get(b"version", b"").decode()
+    if mode in ("cluster", "sentinel"):
+        raise Refused(f"it is a {mode}, which is not supported")
+    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST:
+        raise Refused(f"its version is {version}; 6.2 is the oldest that will do")
+
+
+def _trials(lease: bytes, inbox: bytes) -> list[Sequence[bytes]]:
+    """The kinds of command that come later, changing nothing: a user who may not is told so now, not at a session."""
+    return [
+        (b"GET", lease),
+        (b"EXISTS", lease),
+        (b"EVAL", scripts.RELEASE, b"1", lease, b""),
+        (b"XTRIM", inbox, b"MINID", b"0"),
+        (b"XRANGE", inbox, b"+", b"+"),
+        (b"XREVRANGE", inbox, b"-", b"-"),
+        (b"XREAD", b"COUNT", b"1", b"STREAMS", inbox, b"$"),
+    ]

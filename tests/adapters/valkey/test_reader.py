@@ -204,11 +204,13 @@ async def test_beats_are_heard_and_a_read_inbox_can_be_trimmed(valkey: StoreServ
 
 async def test_another_name_is_another_inbox_from_its_first_letter_on(valkey: StoreServer) -> None:
     async with reading(valkey) as node:
+        old, new = NAMES.inbox("me"), NAMES.inbox("me again")
+        node.inbox = new
+        node.letter(2)
+        node.inbox = old
         node.letter(1)
         await node.heed.until(lambda: node.heed.letters)
         await node.blocked()
-        node.inbox = NAMES.inbox("me again")
-        node.letter(2)
         began = trio.current_time()
         node.reader.move_in("me again")
         await node.heed.until(lambda: len(node.heed.letters) == 2)
