@@ -29,6 +29,12 @@ def test_no_two_sessions_share_a_key(sessions: list[Key]) -> None:
         assert not set(names.session(one)) & set(names.session(other))
 
 
+def test_a_lone_surrogate_is_no_question_mark() -> None:
+    """A client may send one in a session id; the codec that most would choose makes all of them the same."""
+    names = Names("p")
+    assert len({names.session(("ann", text)) for text in ("\ud800", "\ud801", "?")}) == 3
+
+
 @given(keys, texts)
 def test_a_sessions_keys_are_in_one_slot_and_its_own(key: Key, prefix: str) -> None:
     names = Names(prefix).session(key)
