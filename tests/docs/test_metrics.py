@@ -10,17 +10,20 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 
-from support.metrics import AT_REST, Family, scrape, settled
+from support.metrics import AT_REST, Family, Scrape, scrape, settled
 from support.pages import DOCS, rows, texts
 from support.raw_client import open_client
 from support.server import Server
 from trialogue.core.errors import ERRORS, CloseCode
+from trialogue.store import Verdict
 from trialogue_adapters.metrics import ENDINGS, OTHER, PrometheusMeter
 
 FLAGS = ("--ops-port", "0")
 PAGE = DOCS / "metrics.md"
 HEADINGS = ("## Turns", "## Tokens", "## Upstreams", "## Sessions and connections", "## The process")
+SHARED = "## A shared store"
 TARGET_LABELS = {"instance", "job"}
 """What Prometheus adds to every series."""
 
@@ -29,15 +32,16 @@ def words(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def explained() -> list[Family]:
-    table = [row for heading in HEADINGS for row in rows(PAGE, heading)]
+def explained(*headings: str) -> list[Family]:
+    """What the page tells under these headings; all of it without one."""
+    table = [row for heading in headings or (*HEADINGS, SHARED) for row in rows(PAGE, heading)]
     assert all(len(row) == 6 and all(row) for row in table)
     return [Family(words(row[0])[0], row[1], frozenset(words(row[2]))) for row in table]
 
 
 async def test_every_metric_is_explained_and_no_other_and_use_changes_none(server: Server) -> None:
-    page = explained()
-    assert len({family.name for family in page}) == len(page), "each once"
+    page = explained(*HEADINGS)
+    assert len({family.name for family in explained()}) == len(explained()), "each once"
     fresh = scrape(server)
     assert fresh.families() == set(page)
     async with open_client(server) as client:
@@ -60,8 +64,20 @@ async def test_every_metric_is_explained_and_no_other_and_use_changes_none(serve
     assert used.value("trialogue_refusals_total", code="WS-001") == 1
 
 
+def test_a_shared_stores_metrics_are_explained_and_no_other() -> None:
+    """Exposed by real nodes: tests/adapters/valkey/test_served.py."""
+    pytest.importorskip("coredis")
+    from trialogue_adapters.store_metrics import StoreMetrics
+    from trialogue_adapters.valkey import Address, ValkeyStore
+
+    registry = CollectorRegistry()
+    registry.register(StoreMetrics(ValkeyStore(Address.parse("redis://nowhere"))))
+    assert Scrape(generate_latest(registry).decode()).families() == set(explained(SHARED))
+
+
 def test_the_values_of_labels_are_told() -> None:
     text = PAGE.read_text(encoding="utf-8")
+    assert all(f"`{verdict.value}`" in text for verdict in Verdict)
     assert all(f"`{ending}`" in text for ending in (*ENDINGS, "failed", OTHER))
     told = next(line for line in text.splitlines() if "connections_dismissed_total" in line)
     assert {int(code) for code in re.findall(r"\b\d{4}\b", told.split("|")[5])} == set(CloseCode)
