@@ -8,7 +8,7 @@ flushed must not let an old epoch back in), and writes the fence, all in one ste
 CLAIM = b"""
 local owner = redis.call('GET', KEYS[2])
 local me, expected = ARGV[1], ARGV[2]
-if owner and owner ~= me and (expected == '' or owner ~= expected) then
+if owner and owner ~= me and owner ~= expected then
   return {owner}
 end
 local floor = tonumber(redis.call('GET', KEYS[3]) or '0')
@@ -26,9 +26,9 @@ redis.call('SET', KEYS[3], epoch, 'PX', ARGV[9])
 redis.call('PEXPIRE', KEYS[1], ARGV[8])
 return {me, epoch, offset, last and 0 or 1}
 """
-"""KEYS: log, owner, floor. ARGV: me, whom it may be taken from, the epoch known, the offset of a fresh stream, the time
-now, the fence, the same of a fresh stream, how long log and owner live, and how long the floor lives (times in ms).
-Returns the owner; if that is `me`, also the fence's epoch and offset, and whether this made the stream."""
+"""KEYS: log, owner, floor. ARGV: me, whom it may be taken from ("": nobody), the epoch known, the offset of a fresh
+stream, the time now, the fence, the same of a fresh stream, how long log and owner live, how long the floor lives
+(times in ms). Returns the owner; if that is `me`, also the fence's epoch and offset, and whether it made the stream."""
 
 RELEASE = b"""
 if redis.call('GET', KEYS[1]) == ARGV[1] then
