@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     """Then it is abandoned: nobody waits for it any longer."""
     linger: Seconds = Field(30.0, description="Seconds a turn goes on with nobody attached.")
     session_ttl: Seconds = Field(600.0, description="Seconds a session lives after its last connection.")
-    """Its log and its message ids are kept for as long."""
+    """Its log and its message ids are kept for as long. With `--redis-url` at least 2."""
     heartbeat: Annotated[float, Field(gt=0)] = Field(20.0, description="Seconds between pings, and for the pong.")
     drain_timeout: Seconds = Field(20.0, description="Seconds that running answers get at shutdown.")
     """It begins with SIGINT or SIGTERM, and what is left then is WS-006. A connection whose session has nothing left to
@@ -217,6 +217,10 @@ class Settings(BaseSettings):
     def _shared_log(self) -> Self:
         if self.workers > 1 and self.redis_url is None:
             raise ValueError(f"--workers {self.workers} needs --redis-url: workers share sessions through it")
+        if self.redis_url is not None and self.session_ttl < SHARED_TTL:
+            raise ValueError(
+                f"--session-ttl {self.session_ttl:g} is too short with --redis-url: {SHARED_TTL:g} or more"
+            )
         return self
 
     @classmethod
@@ -257,6 +261,9 @@ def from_environment() -> dict[str, Any]:
     """What the `TRIALOGUE_*` variables say, by the settings' names."""
     return EnvSettingsSource(Settings)()
 
+
+SHARED_TTL = 2.0
+"""Seconds that a session in a store lives at least: its owner tells the store once a second that it lives."""
 
 FOREIGN = {"port": "PORT", "llm_api_key": "OPENAI_API_KEY", "redis_url": "REDIS_URL"}
 """Variables that are not ours: what hosting platforms set, and where keys usually are."""

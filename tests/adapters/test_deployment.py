@@ -88,7 +88,7 @@ def test_several_origins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 WRONG_STORES = [
     (("--redis-url", "http://store"), "must begin with redis://"),
-    (("--redis-url", "redis://store/x"), "no number"),
+    (("--redis-url", "redis://store/x"), "a number"),
 ]
 
 
@@ -115,6 +115,13 @@ def test_workers_need_a_store(capsys: pytest.CaptureFixture[str]) -> None:
     assert left.value.code == 2
     assert "--workers 2 needs --redis-url" in capsys.readouterr().err
     assert read_settings(["--workers", "2", "--redis-url", "redis://store"]).workers == 2
+
+
+def test_a_session_in_a_store_lives_for_two_seconds_at_least(capsys: pytest.CaptureFixture[str]) -> None:
+    """Else its stream expires in mid-answer: its owner says once a second that it lives."""
+    with pytest.raises(SystemExit):
+        read_settings(["--redis-url", "redis://store", "--session-ttl", "1.9"])
+    assert "--session-ttl 1.9 is too short with --redis-url: 2 or more" in capsys.readouterr().err
 
 
 def test_several_processes_have_one_secret() -> None:
