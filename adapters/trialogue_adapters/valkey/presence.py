@@ -112,7 +112,7 @@ class Presence:
 
     async def _take_lease(self, link: Link) -> None:
         """A lease that is still ours is kept. Writing into the inbox shows that writes are taken, and makes it."""
-        _check_server(await link.exchange(pack(b"HELLO", b"2"), 1))
+        _check_server(await link.exchange(pack(b"HELLO", b"2"), [b""]))
         asked, former, ttl = trio.current_time(), self.node, b"%d" % (1000 * TTL)
         node = former
         if not (self._lease.held and await self._sure(link, (b"PEXPIRE", self._names.lease(former), ttl)) == [1]):
