@@ -165,6 +165,21 @@ async def test_letters_and_leases(node: Deployment) -> None:
         assert heed.names == ["node_gone"]
 
 
+async def test_the_floor_of_its_epochs_outlives_a_session(node: Deployment, key: Key) -> None:
+    """Nothing else can tell who knows nothing: neither the stream, which is gone, nor the clock, which may go back."""
+    async with node() as (store, _):
+        first = await store.claim(key, None, Position(0, 0))
+        assert first.fence
+        ahead = (await store.claim(key, None, Position(first.fence.epoch + 10**9, 0))).fence
+        assert ahead
+        store.delete(key)
+        await until_owned_by(store, key, None)
+        fresh = await store.claim(key, None, Position(0, 0))
+        assert fresh.made
+        assert fresh.fence
+        assert fresh.fence.epoch > ahead.epoch
+
+
 async def test_a_claim_is_behind_everything_that_its_caller_knows(node: Deployment, key: Key) -> None:
     async with node() as (store, _):
         first = await store.claim(key, None, Position(0, 77))
