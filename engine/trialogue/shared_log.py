@@ -16,7 +16,7 @@ from typing import Literal
 
 import trio
 
-from trialogue.core.events import Event, Fenced, Snapshot, Tokens
+from trialogue.core.events import Event, Fenced, Snapshot, Tokens, width
 from trialogue.log import Entry, Follower, Gap, Poke, Position
 from trialogue.memory_log import MemoryLog
 from trialogue.store import Key, Store, Stored, Verdict
@@ -31,11 +31,6 @@ tokens/s 2.7 of a session become one entry, which is what pays for the store's w
 Lost = Callable[[Verdict, Sequence[Event]], None]
 """Called when an append was refused or is not known to have arrived, with all events that were pending. From then on
 this node does not own the log, and what is appended is dropped."""
-
-
-def length(event: Event) -> int:
-    """How many offsets it takes."""
-    return len(event.texts) if type(event) is Tokens else 1
 
 
 def _from(offset: int, event: Event, first: int) -> Entry:
@@ -176,7 +171,7 @@ class SharedLog:
         entries: list[Entry] = []
         end, epoch = self.committed, self.epoch
         for one in stored:
-            if one.epoch <= epoch and one.offset + length(one.event) <= end:
+            if one.epoch <= epoch and one.offset + width(one.event) <= end:
                 continue
             offset, event = _from(one.offset, one.event, end if one.epoch == epoch else one.offset)
             if offset != end or one.epoch < epoch:
@@ -187,7 +182,7 @@ class SharedLog:
                     self._epochs.clear()  # the store has lost what was before: no older position is one of this log
                 self._epochs.append(Position(epoch, offset))
             entries.append((offset, event))
-            end += length(event)
+            end += width(event)
         return entries
 
     def absorb(self, entries: Sequence[Entry]) -> None:
@@ -228,7 +223,7 @@ class SharedLog:
         if lane is not None:  # else it is somebody else's by now: what comes late must not be in it
             lane.waiting += events
             lane.joining = None
-            lane.end += sum(map(length, events))
+            lane.end += sum(map(width, events))
             self._ask(lane, BEHIND_EVENTS if self._behind else 0.0)
             if self._behind:
                 self._commit(events)
@@ -327,7 +322,7 @@ class SharedLog:
         assert self._lane
         for event in self._lane.pending:
             entries.append((offset, event))
-            offset += length(event)
+            offset += width(event)
         return entries
 
     def advanced(self, start: int, end: int) -> None:

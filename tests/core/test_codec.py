@@ -184,11 +184,6 @@ def test_a_lone_surrogate_is_written_as_the_wire_writes_it() -> None:
     assert decode_events(encode_events([Tokens("m", 0, ["\ud83d", "b"])])) == [Tokens("m", 0, ["?", "b"])]
 
 
-def test_an_events_width_is_the_offsets_it_takes() -> None:
-    assert codec.width(Tokens("m", 0, ["a", "b"])) == 2
-    assert codec.width(Started("m", "s", "t")) == 1
-
-
 def test_a_value_is_a_tag_and_the_fields_in_their_order() -> None:
     """What the store holds is a contract between nodes: a field that moves needs a new version."""
     assert from_json(encode_events([Tokens("m", 3, ["a"]), Started("m", "s", "t")])) == [

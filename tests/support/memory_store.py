@@ -16,10 +16,9 @@ from typing import TypeVar
 
 import trio
 
-from trialogue.core.events import Event, Fenced
+from trialogue.core.events import Event, Fenced, width
 from trialogue.core.letters import Letter
 from trialogue.log import Position
-from trialogue.shared_log import length
 from trialogue.store import Claim, Heed, Key, Lane, Stored, StoreGone, Verdict
 
 LEASE, RENEW, STOP_WRITING, ACK, PROBE, POLL = 5.0, 1.0, 4.0, 2.0, 0.5, 0.25
@@ -66,7 +65,7 @@ class Server:
             return Verdict.STALE
         for event in events:
             stream.append(Stored(epoch, offset, event))
-            offset += length(event)
+            offset += width(event)
         self.notify()
         return Verdict.WRITTEN
 
@@ -77,7 +76,7 @@ class Server:
         stream = self.streams.setdefault(key, [])
         made = not stream
         last = stream[-1] if stream else Stored(0, 0, Fenced(0, ""))
-        offset = known.offset if made else last.offset + length(last.event)
+        offset = known.offset if made else last.offset + width(last.event)
         now_ms = int(trio.current_time() * 1000)
         epoch = max(self.floors.get(key, 0) + 1, last.epoch + 1, now_ms, known.epoch + 1)
         self.floors[key], self.owners[key] = epoch, node
@@ -277,7 +276,7 @@ class MemoryStore:
             return [
                 one
                 for one in stream
-                if after is None or (one.epoch, one.offset + length(one.event) - 1) >= (after.epoch, after.offset)
+                if after is None or (one.epoch, one.offset + width(one.event) - 1) >= (after.epoch, after.offset)
             ]
 
         return await self._ask(command)

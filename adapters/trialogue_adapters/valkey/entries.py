@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trialogue.core.codec import Unreadable, decode_events, decode_letter, width
-from trialogue.core.events import Fenced
+from trialogue.core.codec import Unreadable, decode_events, decode_letter
+from trialogue.core.events import Fenced, width
 from trialogue.core.letters import Letter
 from trialogue.store import Stored
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from trialogue.core.codec import encode_events, width
-from trialogue.core.events import Event
+from trialogue.core.codec import encode_events
+from trialogue.core.events import Event, width
 from trialogue.store import Lane, Verdict
 from trialogue_adapters.valkey.resp import ErrorReply, Reply, pack
 from trialogue_adapters.valkey.tally import Tally
@@ -57,13 +57,6 @@ def append_template(maxlen: int) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join(gap if word is None else gap % (len(word), word) for word in words)
 
 
-def widths(events: Sequence[Event]) -> int:
-    """How many offsets they take together."""
-    if len(events) == 1:
-        return width(events[0])
-    return sum(map(width, events))
-
-
 class Append(Order):
     """One entry, taken from a lane. `template`: `append_template`'s."""
 
@@ -79,7 +72,7 @@ class Append(Order):
         self._tally = tally
         self._at = at = b"%d-%d" % (epoch, offset)
         self.awaited = b"$%d\r\n%b\r\n" % (len(at), at)
-        count, payload = b"%d" % widths(events), encode_events(events)
+        count, payload = b"%d" % sum(map(width, events)), encode_events(events)
         self.words = template % (len(log), log, len(at), at, len(count), count, len(payload), payload)
 
     def settle(self, reply: Reply) -> Order | None:
@@ -106,5 +99,5 @@ class Append(Order):
         if verdict is Verdict.WRITTEN:
             self._tally.written += 1
         else:
-            self._tally.refused[verdict] += 1
+            self._tally.refuse(self._lane.key, verdict)
         self._lane.judge(verdict)

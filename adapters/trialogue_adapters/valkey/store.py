@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
-from trialogue.core.codec import Unreadable, encode_events, encode_letter, width
-from trialogue.core.events import Fenced
+from trialogue.core.codec import Unreadable, encode_events, encode_letter
+from trialogue.core.events import Fenced, width
 from trialogue.core.letters import Letter
 from trialogue.log import Position
 from trialogue.store import Claim, Key, Lane, Stored, StoreGone

@@ -25,6 +25,11 @@ class Tally:
         self.lag = 0.0
         """Seconds from handing an entry to the pipe until our own reader had it, when that was last measured."""
 
+    def refuse(self, key: Key, verdict: Verdict) -> None:
+        """An entry was not written: its session is this node's no longer."""
+        self.refused[verdict] += 1
+        self.owned.discard(key)
+
     def round_trip(self, seconds: float) -> None:
         self.latency[bisect_left(LATENCY_SECONDS, seconds)] += 1
         self.latency_sum += seconds

@@ -97,11 +97,6 @@ class Unreadable(Exception):
     """Bytes that this version did not write. The text says what is wrong, and shows nothing of the content."""
 
 
-def width(event: Event) -> int:
-    """How many offsets an event takes."""
-    return len(event.texts) if type(event) is Tokens else 1
-
-
 def encode_events(events: Sequence[Event]) -> bytes:
     """One entry's payload. Lone surrogates become `?` and foreign values their text, as on the wire."""
     if len(events) == 1 and type(tokens := events[0]) is Tokens:  # nearly always

@@ -143,6 +143,11 @@ class Snapshot:
 Event = UserMessage | Started | Tokens | Sources | Status | Ended | Failed | Receipt | Fenced | Snapshot
 
 
+def width(event: Event) -> int:
+    """How many offsets of a log it takes."""
+    return len(event.texts) if type(event) is Tokens else 1
+
+
 # ── Replies: for one connection, never in a log ──────────────────────────────────────────────────────────────────
 
 
