@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support.server import LISTENERS, Server, running
+
+# Hundreds of processes are started: that each of them compiles our modules anew helps nobody.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # No judgement by the wall clock: on a busy machine, making Hypothesis's tables alone takes seconds the first time.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)

@@ -1,18 +1,18 @@
 """`services.py` and what stands behind it: each way in which a service cannot be loaded is one line with its remedy.
 
-The lines are the real command's; what it does with a service that can be loaded is tests/conformance's.
+The lines are the real command's, each in a process of its own. What it does with a service that can be loaded is
+tests/conformance's.
 """
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from support.server import command, environment
+from support.server import environment, said, serve_words
 
 FILES = {
     "wrong.py": """
@@ -113,61 +113,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def said(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    given = {**environment(), **variables}
-    return subprocess.run(words, cwd=folder, env=given, capture_output=True, text=True, timeout=15, check=False)
-
-
-RUNNER = """
-import json, os, sys, tempfile
-from trialogue_adapters.cli import main
-
-results = []
-for words in json.load(sys.stdin):
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = os.fork()
-        if not child:
-            os.dup2(out.fileno(), 1)
-            os.dup2(err.fileno(), 2)
-            main(words)
-            os._exit(0)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        results.append([status, *(os.pread(file.fileno(), 1 << 20, 0).decode() for file in (out, err))])
-json.dump(results, sys.stdout)
-"""
-"""The command, a process for each call: but they are forks of one that has imported it, which is most of their time."""
-
-
-@pytest.fixture(scope="module")
-def results(folder: Path) -> dict[tuple[str, str], tuple[int, str, str]]:
-    calls = [["serve", "--port", "0", "--service", name, "--service-runtime", runtime] for runtime, name, _ in WRONG]
-    words = (sys.executable, "-c", RUNNER)
-    done = subprocess.run(
-        words,
-        cwd=folder,
-        env=environment(),
-        input=json.dumps(calls),
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=True,
-    )
-    return {(runtime, name): result for (runtime, name, _), result in zip(WRONG, json.loads(done.stdout), strict=True)}
-
-
 @pytest.mark.parametrize(("runtime", "name", "words"), WRONG, ids=[f"{name}-{runtime}" for runtime, name, _ in WRONG])
 def test_a_wrong_service_is_one_line_with_its_remedy_and_exit_code_2(
-    results: dict[tuple[str, str], tuple[int, str, str]], runtime: str, name: str, words: tuple[str, ...]
+    folder: Path, runtime: str, name: str, words: tuple[str, ...]
 ) -> None:
-    code, out, err = results[runtime, name]
-    assert (code, out) == (2, "")
-    assert len(err.splitlines()) == 1, err
+    done = said(folder, "serve", "--port", "0", "--service", name, "--service-runtime", runtime)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
     for word in (f"--service {name!r}", *words):
-        assert word in err
+        assert word in done.stderr
 
 
 def test_what_a_factory_raises_is_told_with_where_it_was_raised_and_in_the_last_line(folder: Path) -> None:
-    done = said(folder, *command("hypercorn", "wrong:raises"))
+    done = said(folder, *serve_words("hypercorn", "wrong:raises"))
     assert done.returncode == 2
     assert "no database today" in done.stderr.splitlines()[-1]
     assert "wrong:raises" in done.stderr.splitlines()[-1]
@@ -187,7 +145,7 @@ OPENAI: list[tuple[tuple[str, ...], str]] = [
 
 @pytest.mark.parametrize(("flags", "line"), OPENAI)
 def test_settings_that_make_no_answerer_are_named(folder: Path, flags: tuple[str, ...], line: str) -> None:
-    done = said(folder, *command("hypercorn", None, *flags), OPENAI_API_KEY="sesame")
+    done = said(folder, *serve_words("hypercorn", None, *flags), OPENAI_API_KEY="sesame")
     assert done.returncode == 2
     assert line in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -196,8 +154,8 @@ def test_settings_that_make_no_answerer_are_named(folder: Path, flags: tuple[str
 
 @pytest.mark.parametrize("variable", ["TRIALOGUE_LLM_API_KEY", "OPENAI_API_KEY"])
 def test_the_key_is_never_shown(folder: Path, variable: str) -> None:
-    words = (sys.executable, "-m", "trialogue_adapters", "config", "--answer", "openai", "--llm-url", "http://x/v1")
-    done = said(folder, *words, "--model", "m", **{variable: "sesame"})
+    words = ("config", "--answer", "openai", "--llm-url", "http://x/v1", "--model", "m")
+    done = said(folder, *words, **{variable: "sesame"})
     assert done.returncode == 0
     assert '# llm_api_key = "**********"' in done.stdout
     assert variable in done.stdout
@@ -207,4 +165,6 @@ def test_the_key_is_never_shown(folder: Path, variable: str) -> None:
 def test_our_variable_comes_before_theirs(folder: Path) -> None:
     keys = {"TRIALOGUE_LLM_API_KEY": "ours", "OPENAI_API_KEY": "theirs"}
     code = "from trialogue_adapters.settings import Settings; print(Settings().llm_api_key.get_secret_value())"
-    assert said(folder, sys.executable, "-c", code, **keys).stdout.strip() == "ours"
+    words, given = (sys.executable, "-c", code), {**environment(), **keys}
+    done = subprocess.run(words, cwd=folder, env=given, capture_output=True, text=True, timeout=15, check=True)
+    assert done.stdout.strip() == "ours"

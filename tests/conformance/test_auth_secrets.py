@@ -14,7 +14,7 @@ import trio
 
 from support.auth import ALICE, SECRET, damaged, token, write_files
 from support.raw_client import V1, Refused, fresh, open_client, open_wire, request
-from support.server import Server, environment, running
+from support.server import Server, environment, running, said
 
 LOUD = """
 import logging, threading
@@ -70,7 +70,7 @@ async def test_no_log_at_any_level_holds_a_secret(
     listener: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("support.server.command", loud_command)
-    with running(tmp_path, listener, write_files(tmp_path)) as server:
+    with running(tmp_path, listener, write_files(tmp_path), typed=True) as server:
         secrets = await come_and_go(server)
         async with open_wire(server) as wire:
             await wire.send(request("/metrics", {"Upgrade": None}))
@@ -142,12 +142,6 @@ async def started(process: subprocess.Popen[bytes], log: Path) -> Any:
 
 
 # What an operator sees.
-
-
-def said(folder: Path, verb: str, *flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "trialogue_adapters", verb, *flags]
-    env = {**environment(), **variables}
-    return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=8, check=False)
 
 
 def test_config_masks_the_secret(tmp_path: Path) -> None:

@@ -8,13 +8,17 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
+from support import server as servers
 from support.raw_client import kinds, open_client, tokens
-from support.server import command, environment, running
+from support.server import command, environment, said, serve_words
+
+running = partial(servers.running, typed=True)
 
 SHAPES = """
 class Service:
@@ -91,7 +95,7 @@ WORKING = [
 @pytest.mark.parametrize(("runtime", "name"), WORKING)
 async def test_a_service_of_this_shape_works(tmp_path: Path, runtime: str, name: str) -> None:
     (tmp_path / "shapes.py").write_text(SHAPES)
-    with running(tmp_path, "hypercorn", ("--service-runtime", runtime), f"shapes:{name}") as server:
+    with servers.running(tmp_path, "hypercorn", ("--service-runtime", runtime), f"shapes:{name}") as server:
         async with open_client(server) as client:
             await client.send(message_id="m", content="hello", session_id=client.session_id)
             turn = await client.turn("m")
@@ -151,7 +155,7 @@ async def test_a_blocking_sync_service_harms_nobody_and_is_fenced_at_once(listen
             assert await client.quiet() == []
 
 
-def said(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def typed(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True, timeout=8, check=False)
 
 
@@ -174,7 +178,7 @@ WRONG: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_service_is_one_line_that_names_what_is_wrong_and_exit_code_2(tmp_path: Path, name: str) -> None:
     write_modules(tmp_path)
-    done = said(tmp_path, *command("hypercorn", name))
+    done = said(tmp_path, *serve_words("hypercorn", name))
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -185,7 +189,7 @@ def test_a_service_whose_factory_raises_is_named_in_the_last_line_and_exit_code_
     listener: str, tmp_path: Path
 ) -> None:
     write_modules(tmp_path)
-    done = said(tmp_path, *command(listener, "shapes:bad_factory"))
+    done = typed(tmp_path, *command(listener, "shapes:bad_factory"))
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
     assert "shapes:bad_factory" in last
@@ -212,7 +216,7 @@ def write_modules(folder: Path) -> None:
 )
 def test_a_wrong_flag_is_named_and_exit_code_2(tmp_path: Path, flags: tuple[str, ...], named: str) -> None:
     write_modules(tmp_path)
-    done = said(tmp_path, *command("hypercorn", "shapes:instance"), *flags)
+    done = said(tmp_path, *serve_words("hypercorn", "shapes:instance"), *flags)
     assert done.returncode == 2
     assert named in done.stderr
     assert "Traceback" not in done.stderr
@@ -220,7 +224,7 @@ def test_a_wrong_flag_is_named_and_exit_code_2(tmp_path: Path, flags: tuple[str,
 
 async def test_a_port_that_is_taken_is_named_and_exit_code_2(listener: str, tmp_path: Path) -> None:
     with running(tmp_path, listener) as server:
-        done = said(tmp_path, *command(listener, "chat:service"), "--port", str(server.port))
+        done = typed(tmp_path, *command(listener, "chat:service"), "--port", str(server.port))
     assert done.returncode == 2
     assert str(server.port) in done.stderr.splitlines()[-1]
 

@@ -34,6 +34,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,11 +126,23 @@ def serve(folder: Path, *flags: str) -> Any:
     return serving([sys.executable, "-m", "trialogue_adapters", "serve", *flags], folder)
 
 
+@contextmanager
+def serve_on_both(folder: Path, *flags: str) -> Iterator[list[str]]:
+    """The guide's first example, on each listener."""
+    with ExitStack() as stack:
+        words = ("--service", "words:ChatService", *flags)
+        yield [stack.enter_context(serve(folder, *words, "--listener", listener)) for listener in LISTENERS]
+
+
 @pytest.fixture(scope="module")
-def words_url(workshop: Path) -> Iterator[str]:
-    """The server of the guide's first example."""
-    with serve(workshop, "--service", "words:ChatService") as url:
-        yield url
+def words_urls(workshop: Path) -> Iterator[list[str]]:
+    with serve_on_both(workshop) as urls:
+        yield urls
+
+
+@pytest.fixture(scope="module")
+def words_url(words_urls: list[str]) -> str:
+    return words_urls[0]
 
 
 @pytest.fixture(scope="module")
@@ -143,10 +156,15 @@ def locked_url(workshop: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def onerag_url(workshop: Path) -> Iterator[str]:
-    """A server as an unchanged web client of OneRAG wants it."""
-    with serve(workshop, "--service", "words:ChatService", "--dialect", "onerag") as url:
-        yield url
+def onerag_urls(workshop: Path) -> Iterator[list[str]]:
+    """As an unchanged web client of OneRAG wants it."""
+    with serve_on_both(workshop, "--dialect", "onerag") as urls:
+        yield urls
+
+
+@pytest.fixture(scope="module")
+def onerag_url(onerag_urls: list[str]) -> str:
+    return onerag_urls[0]
 
 
 def run_client(block: Block, url: str, folder: Path) -> str:
@@ -194,7 +212,7 @@ async def test_block(block: Block, request: pytest.FixtureRequest, workshop: Pat
         with serving(command, workshop, FOREIGN) as url:
             await ask(url, directives[server])
     elif "transcript" in directives:
-        await play_on_both(block, workshop)
+        await play_on_both(block, request.getfixturevalue("onerag_urls" if "onerag" in directives else "words_urls"))
     elif "onerag" in directives:
         url = request.getfixturevalue("onerag_url")
         await trio.to_thread.run_sync(check_shell, addressed(block, url), workshop)
@@ -301,11 +319,9 @@ def read(address: str) -> str:
 MASKED = re.compile(r'"(timestamp|position)":"[^"]*"|"(processing_time_ms)":\d+')
 
 
-async def play_on_both(block: Block, workshop: Path) -> None:
-    dialect = ("--dialect", "onerag") if "onerag" in block.directives else ()
-    for listener in LISTENERS:
-        with serve(workshop, "--service", "words:ChatService", "--listener", listener, *dialect) as url:
-            await play(block, url)
+async def play_on_both(block: Block, urls: list[str]) -> None:
+    for url in urls:
+        await play(block, url)
 
 
 async def play(block: Block, url: str) -> None:

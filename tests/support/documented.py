@@ -33,15 +33,20 @@ DEFAULT_HTTP = "http://127.0.0.1:8000"
 OURS = re.compile(r"listening on http(://127\.0\.0\.1:\d+)\n")
 FOREIGN = re.compile(r".*[Rr]unning on http(://127\.0\.0\.1:\d+) .*\n")
 """What hypercorn and uvicorn say."""
+GIVEN = {"PORT": "0", "TRIALOGUE_ANSWER": "extractive"}
 FREE_PORTS = {"hypercorn": "--bind 127.0.0.1:0", "uvicorn": "--port 0"}
 
 
 @contextmanager
 def serving(command: list[str], folder: Path, announcement: re.Pattern[str] = OURS) -> Iterator[str]:
-    """Run a server on a free port; yields its ws:// address. It must announce itself, and end well on SIGTERM."""
+    """Run a server on a free port; yields its ws:// address. It must announce itself, and end well on SIGTERM.
+
+    One that is given no service answers with the documents' own words: the local model takes ten seconds of processor
+    time for an answer, and has tests of its own (tests/adapters/rag/test_local_model_real.py).
+    """
     aside = subprocess.DEVNULL if announcement is OURS else subprocess.STDOUT
     with subprocess.Popen(
-        command, cwd=folder, env=environment(PORT="0"), stdout=subprocess.PIPE, stderr=aside, text=True
+        command, cwd=folder, env=environment(**GIVEN), stdout=subprocess.PIPE, stderr=aside, text=True
     ) as process:
         try:
             assert process.stdout

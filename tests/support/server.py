@@ -15,12 +15,14 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from urllib.parse import urlsplit
 
 import trio
 
 from support import services
+from support.zygote import Forked, zygote
 
 LISTENERS = ("hypercorn", "trio-websocket")
 PLAIN = "plain hypercorn"
@@ -38,14 +40,16 @@ EVERYWHERE = (*LISTENERS, MOUNTED)
 SERVICES = Path(services.__file__)
 PLANTED = SERVICES.with_name("planted.py")
 HOST = SERVICES.with_name("mounted.py")
+Process = subprocess.Popen[str] | Forked
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
+SAY_SECONDS = 15.0
 
 
 class Server:
     """A running `serve`. `record` is what its service has written down."""
 
-    def __init__(self, process: subprocess.Popen[str], folder: Path, listener: str, address: str) -> None:
+    def __init__(self, process: Process, folder: Path, listener: str, address: str) -> None:
         self.process = process
         self.folder = folder
         self.listener = listener
@@ -109,9 +113,14 @@ def environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("TRIALOGUE_") and key != "PORT"}
 
 
-def command(listener: str, service: str | None, *flags: str) -> list[str]:
-    words = [sys.executable, "-m", "trialogue_adapters", "serve", "--port", "0", "--listener", listener]
+def serve_words(listener: str, service: str | None, *flags: str) -> list[str]:
+    """What follows `trialogue`."""
+    words = ["serve", "--port", "0", "--listener", listener]
     return [*words, *(["--service", service] if service else []), *flags]
+
+
+def command(listener: str, service: str | None, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "trialogue_adapters", *serve_words(listener, service, *flags)]
 
 
 def plain_command(*flags: str) -> list[str]:
@@ -129,6 +138,22 @@ def as_variables(flags: Sequence[str]) -> dict[str, str]:
     return {f"TRIALOGUE_{flag.removeprefix('--').replace('-', '_').upper()}": value for flag, value in pairs}
 
 
+def said(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """What `trialogue WORDS`, which must end by itself, says there. Forked, see support.zygote."""
+    given = {**environment(), **variables}
+    with TemporaryFile("w+") as aside:
+        process = zygote().start(words, folder, given, aside)
+        assert process.stdout
+        try:
+            code = process.wait(SAY_SECONDS)  # what it says fits into a pipe
+        finally:
+            process.kill()
+        with process.stdout:
+            out = process.stdout.read()
+        aside.seek(0)
+        return subprocess.CompletedProcess(words, code, out, aside.read())
+
+
 @contextmanager
 def running(
     folder: Path,
@@ -137,6 +162,7 @@ def running(
     service: str | None = "chat:service",
     descriptors: int | None = None,
     variables: Mapping[str, str] | None = None,
+    typed: bool = False,
 ) -> Generator[Server]:
     """Start a server in `folder`, with the misbehaving service as `chat.py` there (and `planted.py` beside it).
 
@@ -144,6 +170,7 @@ def running(
         service: None for the embedded one.
         descriptors: the most that the process may have open, hard limit and soft.
         variables: more of its environment.
+        typed: as a person starts it, from nothing; otherwise ours are forked from one that has imported the command.
     """
     if not (folder / "chat.py").exists():
         shutil.copy(SERVICES, folder / "chat.py")
@@ -156,16 +183,17 @@ def running(
         words = plain_command(*flags)
     elif listener in HOSTED:
         words, variables = host_command(listener), {**variables, **as_variables(flags)}
+    forked = not (foreign or typed or descriptors)
     limit = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(descriptors)] if descriptors else []
+    given = {**environment(), **variables}
+    process: Process
     with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            [*limit, *words],
-            cwd=folder,
-            env={**environment(), **variables},
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
+        if forked:
+            process = zygote().start(serve_words(listener, service, *flags), folder, given, log)
+        else:
+            process = subprocess.Popen(
+                [*limit, *words], cwd=folder, env=given, stdout=subprocess.PIPE, stderr=log, text=True
+            )
     try:
         address = _logged_address(process, folder) if foreign else _address(process, folder)
         yield Server(process, folder, listener, address)
@@ -173,7 +201,7 @@ def running(
         _end(process)
 
 
-def _address(process: subprocess.Popen[str], folder: Path) -> str:
+def _address(process: Process, folder: Path) -> str:
     assert process.stdout
     ready, _, _ = select.select([process.stdout], [], [], START_SECONDS)
     line = process.stdout.readline() if ready else ""
@@ -182,7 +210,7 @@ def _address(process: subprocess.Popen[str], folder: Path) -> str:
     return line.removeprefix("listening on ").strip()
 
 
-def _logged_address(process: subprocess.Popen[str], folder: Path) -> str:
+def _logged_address(process: Process, folder: Path) -> str:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         found = re.search(r"unning on (https?://\S+)", (folder / "server.log").read_text())
@@ -192,7 +220,7 @@ def _logged_address(process: subprocess.Popen[str], folder: Path) -> str:
     raise AssertionError(f"no address: {(folder / 'server.log').read_text()}")
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: Process) -> None:
     """By its pid; a second signal leaves at once, so that no test waits for another's drain."""
     deadline = time.monotonic() + STOP_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
