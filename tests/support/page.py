@@ -61,14 +61,14 @@ HOSTILE = """Hello <script>window.pwned = 1</script><img src=x onerror="window.p
 
 class Paced:
     async def stream_rag_pipeline(self, message, session_id, options=None):
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(1 if "slowly" in message else 0.15)
         if "fail" in message:
             raise RuntimeError("the upstream went away")
         yield {"event": "metadata", "data": {"sources": SOURCES}}
         for n, word in enumerate(self.words(message)):
             yield {"event": "chunk", "data": word}
             if "thousand" not in message or n % 20 == 0:
-                await asyncio.sleep(0.004 if "thousand" in message else 0.02)
+                await asyncio.sleep(0.004 if "thousand" in message else 0.15 if "slowly" in message else 0.02)
         yield {"event": "done", "data": {}}
 
     def words(self, message):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
-import warnings
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -24,18 +22,16 @@ from llama_index.core.base.response.schema import Response, StreamingResponse
 from llama_index.core.chat_engine import SimpleChatEngine
 from llama_index.core.llms import ChatMessage, ChatResponse, CustomLLM, LLMMetadata, MockLLM
 from llama_index.core.llms.callbacks import llm_chat_callback
+from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.schema import TextNode
 
 ANSWER = "Foxes like cheese."
 NODE = TextNode(text="about foxes", metadata={"file_name": "fox.md", "file_path": "/srv/fox.md"})
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _unclosed_memories() -> Iterator[None]:
-    """A chat engine's memory is an SQLite connection that nobody can close: it complains when it is collected."""
-    yield
-    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-        gc.collect()
+def chat_engine(llm: Any) -> SimpleChatEngine:
+    """Its usual memory is an SQLite connection that nobody can close, and that complains when it is collected."""
+    return SimpleChatEngine.from_defaults(llm=llm, memory=ChatMemoryBuffer.from_defaults(token_limit=3_000))
 
 
 class Slow(MockLLM):
@@ -84,7 +80,7 @@ async def test_a_chat_engine_for_each_session_remembers_its_own() -> None:
     engines = []
 
     def make() -> Any:
-        engines.append(SimpleChatEngine.from_defaults(llm=MockLLM()))
+        engines.append(chat_engine(MockLLM()))
         return engines[-1]
 
     service = LlamaIndexService(per_session(make, sessions=2))
@@ -98,7 +94,7 @@ async def test_a_chat_engine_for_each_session_remembers_its_own() -> None:
 
 async def test_a_cancel_stops_the_model_and_not_at_its_last_word() -> None:
     llm, sink = Slow(), Sinkhole()
-    service = LlamaIndexService(per_session(lambda: SimpleChatEngine.from_defaults(llm=llm)))
+    service = LlamaIndexService(per_session(lambda: chat_engine(llm)))
     async with open_service(service) as bridged, trio.open_nursery() as nursery:
         nursery.start_soon(bridged.service.run, Turn("m", "x"), "s", sink)
         await sink.until(3)
@@ -146,7 +142,7 @@ async def test_what_a_model_raises_fails_the_turn() -> None:
 
         stream_complete = complete
 
-    service = LlamaIndexService(per_session(lambda: SimpleChatEngine.from_defaults(llm=Broken())))
+    service = LlamaIndexService(per_session(lambda: chat_engine(Broken())))
     with pytest.raises(LookupError, match="no such fox"):
         await told(service)
 
@@ -157,6 +153,6 @@ async def test_what_is_no_response_is_said() -> None:
 
 
 def test_one_chat_engine_for_everybody_is_refused() -> None:
-    engine = SimpleChatEngine.from_defaults(llm=MockLLM())
+    engine = chat_engine(MockLLM())
     with pytest.raises(NotAService, match="per_session"):
         LlamaIndexService(engine.astream_chat)
