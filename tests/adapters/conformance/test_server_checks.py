@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from support.sabotage import Frame, Sabotage, sabotaged
-from support.server import LISTENERS, Server, running
+from support.server import Server, running
 from trialogue_adapters.conformance.command import CHECKS, check_server, main
 from trialogue_adapters.conformance.link import Target
 from trialogue_adapters.conformance.report import Finding
@@ -33,7 +33,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=40, check=False)
 
 
-@pytest.mark.parametrize("listener", LISTENERS)
+@pytest.mark.parametrize("listener", ["hypercorn", pytest.param("trio-websocket", marks=pytest.mark.slow)])
 def test_our_listeners_hold_every_check(listener: str, tmp_path: Path) -> None:
     with running(tmp_path, listener, service=SERVICE) as server:
         done = command(server.address, "--json")

@@ -34,6 +34,7 @@ window.until = (what) => new Promise((resolve) => {
 """
 
 
+@pytest.mark.slow
 def test_ten_thousand_tokens_stay_smooth(server: Server, new_context: Callable[..., Any]) -> None:
     page = new_context().new_page()
     page.add_init_script(WATCH)
