@@ -86,23 +86,31 @@ class SabotagedServer:
         pumps.start_soon(self._down, server, client, pumps.cancel_scope)
         pumps.start_soon(self._up, client, server, pumps.cancel_scope)
 
+    # Each pump tells of the end of the side that it reads; that the other one has ended is the other pump's to tell.
+
     async def _down(self, server: WebSocketConnection, client: WebSocketConnection, done: trio.CancelScope) -> None:
-        try:
-            while True:
-                for frame in self._sabotage.down(json.loads(await server.get_message())):
-                    await client.send_message(self._sabotage.write(frame))
-        except ConnectionClosed as closed:
-            await client.aclose(self._sabotage.code or (closed.reason.code if closed.reason else 1011))
+        while True:
+            try:
+                frame = json.loads(await server.get_message())
+            except ConnectionClosed as closed:
+                await client.aclose(self._sabotage.code or (closed.reason.code if closed.reason else 1011))
+                break
+            with suppress(ConnectionClosed):
+                for one in self._sabotage.down(frame):
+                    await client.send_message(self._sabotage.write(one))
         done.cancel()
 
     async def _up(self, client: WebSocketConnection, server: WebSocketConnection, done: trio.CancelScope) -> None:
-        try:
-            while True:
-                await self._pass_up(await client.get_message(), server)
-        except ConnectionClosed as closed:
-            if closed.reason and closed.reason.code != 1006 and self._sabotage.farewell:
-                with suppress(ConnectionClosed):
-                    await server.aclose(closed.reason.code)
+        while True:
+            try:
+                message = await client.get_message()
+            except ConnectionClosed as closed:
+                if closed.reason and closed.reason.code != 1006 and self._sabotage.farewell:
+                    with suppress(ConnectionClosed):
+                        await server.aclose(closed.reason.code)
+                break
+            with suppress(ConnectionClosed):
+                await self._pass_up(message, server)
         done.cancel()
 
     async def _pass_up(self, message: str | bytes, server: WebSocketConnection) -> None:
