@@ -40,6 +40,7 @@ def test_the_official_parser_finds_nothing_and_each_example_fits_its_schema(tmp_
     assert parsed(DOCUMENT, tmp_path) == {"read": True, "findings": []}
 
 
+@pytest.mark.slow
 def test_a_wrong_example_and_a_missing_schema_would_be_found(tmp_path: Path) -> None:
     broken = json.loads(spec.as_json())
     broken["components"]["messages"]["StreamToken"]["examples"][0]["payload"]["index"] = "first"

@@ -169,7 +169,7 @@ def running(
     Args:
         service: None for the embedded one.
         descriptors: the most that the process may have open, hard limit and soft.
-        variables: more of its environment.
+        variables: more of its environment; what Python reads when it starts counts for one that is typed only.
         typed: as a person starts it, from nothing; otherwise ours are forked from one that has imported the command.
     """
     if not (folder / "chat.py").exists():
