@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from support.memory import Attentive, MemoryTransport
 from support.nodes import Cluster, a_while, cluster
 from trialogue import Metadata, Position
-from trialogue.core.events import Ended, Failed, Fenced, Snapshot, Started, UserMessage
+from trialogue.core.events import Ended, Failed, Fenced, Snapshot, Started, Status, UserMessage
 from trialogue.remote_session import RemoteSession
 from trialogue.session import Session
 
@@ -391,6 +391,25 @@ async def test_a_turn_whose_stream_was_wiped_is_over_wherever_the_session_goes(a
         it.service.done("next")
         await a_while()
         assert ends(two_)[1:] == [("next", "stop")]
+
+
+async def test_who_was_told_that_a_turn_is_lost_never_sees_it_taken_up_again(autojump_clock: MockClock) -> None:
+    """The store is lost, and then the lease, before it knows how the turn ended."""
+    async with cluster("a") as it:
+        client = await it.a.connect()
+        await it.ask(client, "m")
+        it.server.latency = 0.2
+        it.a.store.cut = True
+        await trio.sleep(2.6)
+        it.a.store.cut = False
+        while not isinstance(it.a.session(), Session):
+            await trio.sleep(0.01)
+        it.a.store._lose_lease()
+        await trio.sleep(8)
+        assert ends(client) == [("m", "WS-009")]
+        (ended,) = (event for event in it.events() if isinstance(event, Failed))
+        assert ended.fault.code == "WS-009"
+        assert sum(isinstance(event, Status) for event in it.events()) == 1
 
 
 async def test_what_a_node_claims_while_it_loses_its_lease_is_not_its_own(autojump_clock: MockClock) -> None:

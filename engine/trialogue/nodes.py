@@ -265,6 +265,7 @@ class Nodes:
         history.take(log.read(log.start, log.committed))
         log.settle(history.floor)
         remote = RemoteSession(key, log, history, self.store, self, self._commons.limits.remembered_ids)
+        remote.cut = {turn.message_id for turn in history.unended[0] if turn.message_id in session.cut}
         self._sessions[key] = remote
         remote.closing = session.retire()
         for number, client in list(session.clients.items()):

@@ -125,6 +125,7 @@ class Session:
         "_traces",
         "clients",
         "confirmed_id",
+        "cut",
         "errands",
         "generations",
         "history",
@@ -141,6 +142,7 @@ class Session:
         self.errands: dict[int, Errand] = {}
         self.generations: dict[str, Generation] = {}
         self.confirmed_id: str | None = None
+        self.cut: Container[str] = ()  # see `resume`
         self._commons = commons
         self._tell, self._inbox = trio.open_memory_channel[tuple[float, Input | Crash | Wake]](inf)
         self._told_at = 0.0  # when what is in hand was put into the inbox
@@ -555,7 +557,7 @@ class Session:
             cut: turns of which clients have been told that they are lost with the store.
         """
         history.held = self.generations
-        self.history, self.confirmed_id = history, history.confirmed_id
+        self.history, self.confirmed_id, self.cut = history, history.confirmed_id, cut
         unended, begun = history.unended
         state = State(ledger=history.ledger)
         self.state, effects = recover(state, unended, begun, None, fault=fault, afresh=history.silent, cut=cut)
