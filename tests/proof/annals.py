@@ -180,6 +180,7 @@ class Annals(Server):
         return self.now is not None and epoch == max(self.now.ends)
 
     def between(self, after: Position, before: Position) -> list[Frame]:
-        """What stands between two positions of one age."""
-        age = self.ages[self.age_of(before.epoch)]
-        return [age.frames[offset][1] for offset in range(after.offset + 1, before.offset) if offset in age.frames]
+        """What stands between two positions of one age, and is not of an epoch that comes after both."""
+        frames = self.ages[self.age_of(before.epoch)].frames
+        found = (frames.get(offset) for offset in range(after.offset + 1, before.offset))
+        return [frame for epoch, frame in filter(None, found) if epoch <= before.epoch]

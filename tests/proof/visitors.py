@@ -73,10 +73,12 @@ class Device:
         elif "offset" in frame:
             self._hear_entry(kind, name, frame)
         elif kind in ("stream_end", "stream_error") and name:
-            if name in self._told and self._again[name] < 1:
+            if name in self._told and name in self._seen and self._again[name] < 1:
                 self._complain(f"{self} was told that {name} ended ({self._told[name]}), and now {frame}")
-            self._cut.add(name)
             self._again[name] -= 1
+            if name in self._seen and frame.get("error_code") == "WS-003":
+                return  # sent twice: refused first, and then accepted; replies come after the entries
+            self._cut.add(name)
         if kind in ("stream_end", "stream_error") and name:
             self._told[name] = frame.get("finish_reason") or frame["error_code"]
         if kind == "stream_status" and frame["phase"] == "duplicate":
@@ -141,8 +143,9 @@ class Device:
         if self.transport is None or self.position is None or self.transport.closed is not None:
             return
         if now:
+            known = self._told.keys() | self._cut
             frames = ((offset, frame) for offset, (_, frame) in now.frames.items())
-            last = max((offset for offset, frame in frames if frame["message_id"] not in self._told), default=0)
+            last = max((offset for offset, frame in frames if frame["message_id"] not in known), default=0)
             if self.position.offset < last:
                 self._complain(f"{self}, of {last}")
         if self.unanswered:

@@ -146,8 +146,10 @@ class MemoryStore:
                 yield
             finally:
                 if not self.dead:
-                    for command in (*self._under_way, *self._take()):
-                        command()
+                    while commands := [*self._under_way, *self._take()]:
+                        self._under_way = []
+                        for answer in [answer for command in commands if (answer := command())]:
+                            answer()
                     self.server.leases.pop(self.node, None)
                 nursery.cancel_scope.cancel()
 
