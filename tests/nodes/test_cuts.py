@@ -47,10 +47,11 @@ async def test_cut_after_any_byte_and_resumed_on_any_node(
             nursery.start_soon(one, three.random.choice((first, second, third)), number, size)
     lost, repeated = sum(reader.lost for reader in readers), sum(reader.repeated for reader in readers)
     percentiles = quantiles(times, n=100)
+    store = pytestconfig.getoption("store")
     with capsys.disabled():
         print(
-            f"\ncuts: {len(times)} of {cuts} cut before the answer's end and resumed on a random one of three nodes, "
-            f"{lost} lost, {repeated} repeated; a resume took {percentiles[49] * 1e3:.1f} ms (p50), "
+            f"\ncuts on {store}: {len(times)} of {cuts} cut before the answer's end and resumed on a random node, "
+            f"{lost} entries lost, {repeated} repeated; a resume took {percentiles[49] * 1e3:.1f} ms (p50), "
             f"{percentiles[98] * 1e3:.1f} ms (p99)"
         )
     assert (lost, repeated) == (0, 0)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from statistics import quantiles
 
 import pytest
@@ -114,14 +115,19 @@ async def test_owners_killed_in_mid_answer(
     times = [talker.wanderer.ended_at[turn] - at for talker in talkers for turn, at in talker.lost.items()]
     codes = {talker.wanderer.ends[turn].get("error_code") for talker in talkers for turn in talker.lost}
     wrong = [what for wanderer in wanderers for what in complaints(three, wanderer)]
+    missing = sum("seen, and not in the log" in what for what in wrong)
+    endings = Counter(len(ends) for wanderer in wanderers for ends in three.stream(wanderer.session_id).ends.values())
     percentiles = quantiles(times, n=100)
+    store = pytestconfig.getoption("store")
     with capsys.disabled():
         print(
-            f"\nkills: {killed} nodes killed, {len(times)} turns lost in mid-answer, "
-            f"{sum(len(wanderer.entries) for wanderer in wanderers)} entries seen, {len(wrong)} wrong; "
+            f"\nkills on {store}: {killed} nodes killed, {len(times)} turns lost in mid-answer, "
+            f"{sum(len(wanderer.entries) for wanderer in wanderers)} entries seen, {missing} of them not in the log; "
+            f"endings per turn {dict(endings)}; {len(wrong)} wrong; "
             f"kill to ending p50 {percentiles[49]:.2f} s, p99 {percentiles[98]:.2f} s, most {max(times):.2f} s"
         )
     assert wrong == []
+    assert set(endings) == {1}
     assert codes == {"WS-008"}
     assert not [wanderer.resumed for wanderer in wanderers if "gap" in wanderer.resumed]
     assert percentiles[98] <= P99_SECONDS
