@@ -447,3 +447,20 @@ async def test_facts_add_up() -> None:
         nursery.cancel_scope.cancel()
     assert meter.count("accepted") == meter.count("ended") == 3
     assert [values[0] for name, values in meter.facts if name == "refused"] == ["WS-001"]
+
+
+async def test_a_service_that_dies_leaves_what_waits_waiting_for_the_next(autojump_clock: MockClock) -> None:
+    async with bench() as it:
+        client = await it.connect()
+        await it.ask(client, "a")
+        await it.ask(client, "b", on_busy="enqueue")
+        it.hub.service = None
+        it.service.done("a")
+        await settle()
+        assert client.frames[-1]["type"] == "stream_status"
+        assert client.frames[-1]["phase"] == "waiting"
+        it.hub.service = it.service
+        await settle()
+        it.service.done("b")
+        await settle()
+        assert [end["message_id"] for end in client.told("stream_end")] == ["a", "b"]

@@ -1,45 +1,18 @@
-"""`nodes.py` with `remote_session.py`, `remote_client.py` and `shared_log.py`: several hubs on one store in memory."""
+"""`nodes.py` with `guests.py`, `remote_session.py` and `remote_client.py`: clients of one session on several nodes."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from support.memory import Attentive, MemoryTransport
-from support.nodes import Cluster, a_while, cluster
-from trialogue import Metadata, Position
-from trialogue.core.events import Ended, Failed, Fenced, Snapshot, Started, Status, UserMessage
+from support.memory import Attentive, settle
+from support.nodes import a_while, cluster, ends, position, tokens, two
+from trialogue import Metadata
+from trialogue.core.events import Ended, UserMessage
+from trialogue.hub import DRAIN_BATCH, DRAIN_PAUSE, MIN_RETURN_MS
 from trialogue.remote_session import RemoteSession
 from trialogue.session import Session
-
-
-def ends(transport: MemoryTransport) -> list[tuple[str, str]]:
-    return [
-        (frame["message_id"], frame.get("finish_reason") or frame["error_code"])
-        for frame in transport.told("stream_end", "stream_error")
-    ]
-
-
-def tokens(transport: MemoryTransport, name: str) -> str:
-    return "".join(frame["token"] for frame in transport.told("stream_token") if frame["message_id"] == name)
-
-
-def position(transport: MemoryTransport) -> Position:
-    """Where a good client would resume."""
-    at = Position.parse(transport.frames[0]["position"])
-    for frame in transport.frames[1:]:
-        if "offset" in frame:
-            at = Position(frame.get("epoch", at.epoch), frame["offset"])
-    return at
-
-
-async def two(it: Cluster, **options: Any) -> tuple[MemoryTransport, MemoryTransport]:
-    """A client at the owner `a`, another at `b`."""
-    return await it.a.connect(**options), await it.b.connect(**options)
-
 
 # ── Any node ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -203,276 +176,6 @@ async def test_an_errand_from_any_node(autojump_clock: MockClock) -> None:
         assert not it.b.hub.sessions
 
 
-# ── A lost owner ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_a_killed_owners_turn_ends_once_and_the_queue_goes_on(autojump_clock: MockClock) -> None:
-    async with cluster() as it:
-        one, two_ = await two(it)
-        await it.ask(one, "m")
-        it.service.emit("m", "seen")
-        await it.ask(two_, "n", on_busy="enqueue")
-        seen = position(one)
-        it.a.kill()
-        await trio.sleep(6)
-        assert ends(two_) == [("m", "WS-008")]
-        assert it.owner is it.b
-        it.service.emit("n", "go")
-        it.service.done("n")
-        await a_while()
-        assert tokens(two_, "n") == "go"
-        assert ends(two_) == [("m", "WS-008"), ("n", "stop")]
-        told = [frame for frame in two_.frames if "epoch" in frame]
-        assert len(told) == 1
-        assert told[0]["type"] == "stream_error"
-        back = await it.c.connect(after=seen)
-        assert back.frames[0]["resumed"] == "replayed"
-        assert ends(back) == [("m", "WS-008"), ("n", "stop")]
-        offsets = [one.offset for one in it.server.streams["", "s"]]
-        assert len(set(offsets)) == len(offsets)
-
-
-async def test_a_turn_of_which_nothing_was_told_is_generated_afresh(autojump_clock: MockClock) -> None:
-    async with cluster() as it:
-        one, two_ = await two(it)
-        await it.ask(one, "m")
-        it.a.kill()
-        await trio.sleep(6)
-        assert ends(two_) == []
-        assert it.service.sessions == ["s", "s"], "generated a second time, the only case"
-        it.service.emit("m", "x")
-        it.service.done("m")
-        await a_while()
-        assert ends(two_) == [("m", "stop")]
-        assert len([event for event in it.events() if isinstance(event, Started)]) == 1
-
-
-async def test_what_was_asked_of_a_lost_owner_is_asked_of_the_next(autojump_clock: MockClock) -> None:
-    async with cluster() as it:
-        _, two_ = await two(it)
-        it.a.kill()
-        await it.ask(two_, "m")
-        assert two_.types() == ["session_ready", "presence"]
-        await trio.sleep(6)
-        it.service.done("m")
-        await a_while()
-        assert ends(two_) == [("m", "stop")]
-
-
-async def test_who_comes_back_to_a_lost_session_takes_it_over(autojump_clock: MockClock) -> None:
-    async with cluster() as it:
-        one = await it.a.connect()
-        await it.ask(one, "m")
-        it.service.emit("m", "x")
-        await a_while()
-        it.a.kill()
-        await trio.sleep(6)
-        back = await it.b.connect(after=position(one))
-        assert back.frames[0]["resumed"] == "replayed"
-        assert ends(back) == [("m", "WS-008")]
-        await it.ask(back, "m")
-        assert ends(back)[-1] == ("m", "WS-008")
-        assert it.service.sessions == ["s"]
-
-
-async def test_the_clients_of_a_lost_node_are_dropped(autojump_clock: MockClock) -> None:
-    async with cluster(linger=30) as it:
-        one, _ = await two(it)
-        it.b.kill()
-        await trio.sleep(6)
-        assert one.told("presence")[-1]["connections"] == 1
-
-
-@pytest.mark.parametrize("trusting", [False, True])
-async def test_a_stopped_owner_writes_nothing_when_it_wakes(trusting: bool, autojump_clock: MockClock) -> None:
-    async with cluster(trusting=trusting) as it:
-        one, two_ = await two(it)
-        await it.ask(one, "m")
-        it.service.emit("m", "x")
-        await a_while()
-        it.a.store.frozen = True
-        it.service.emit("m", "never")
-        await trio.sleep(10)
-        assert ends(two_) == [("m", "WS-008")]
-        it.a.store.frozen = False
-        await a_while(2)
-        assert ends(one) == [("m", "WS-008")]
-        assert tokens(one, "m") == tokens(two_, "m") == "x"
-        assert it.owner is it.b
-        await it.ask(one, "n")
-        it.service.done("n")
-        await a_while()
-        assert ends(one) == ends(two_) == [("m", "WS-008"), ("n", "stop")]
-
-
-# ── The store ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_the_store_gone_ends_what_runs_and_healed_goes_on(autojump_clock: MockClock) -> None:
-    async with cluster() as it:
-        one, two_ = await two(it)
-        await it.ask(one, "m")
-        it.service.emit("m", "x")
-        await it.ask(one, "q", on_busy="enqueue")
-        it.server.up = False
-        await trio.sleep(2.6)
-        assert sorted(ends(one)) == sorted(ends(two_)) == [("m", "WS-009"), ("q", "WS-009")]
-        assert not it.a.hub.ready
-        await it.ask(two_, "n")
-        assert ends(two_)[-1] == ("n", "WS-009")
-        it.server.up = True
-        await trio.sleep(5)
-        assert it.a.hub.ready
-        assert len(ends(one)) == 2
-        assert sorted((e.message_id, e.fault.code) for e in it.events() if isinstance(e, Failed)) == [
-            ("m", "WS-009"),
-            ("q", "WS-009"),
-        ]
-        await it.ask(two_, "n")
-        it.service.done("n")
-        await a_while()
-        assert ends(one)[-1] == ends(two_)[-1] == ("n", "stop")
-        assert it.service.open == 0
-
-
-async def test_a_node_without_the_store_is_left_by_its_session(autojump_clock: MockClock) -> None:
-    async with cluster() as it:
-        one, two_ = await two(it)
-        await it.ask(two_, "m")
-        it.service.emit("m", "x")
-        await a_while()
-        it.a.store.cut = True
-        await trio.sleep(8)
-        assert ends(one) == [("m", "WS-009")]
-        assert ends(two_) == [("m", "WS-008")]
-        it.a.store.cut = False
-        await trio.sleep(5)
-        await it.ask(one, "n")
-        it.service.done("n")
-        await a_while()
-        assert ends(one) == [("m", "WS-009"), ("n", "stop")]
-        assert ends(two_) == [("m", "WS-008"), ("n", "stop")]
-
-
-async def test_a_wiped_store_is_a_gap(autojump_clock: MockClock) -> None:
-    async with cluster() as it:
-        one, _ = await two(it)
-        await it.ask(one, "m")
-        it.service.emit("m", "x")
-        await a_while()
-        at = position(one)
-        it.server.wipe()
-        it.service.emit("m", "y")
-        await trio.sleep(8)
-        assert ends(one) == [("m", "WS-009")]
-        back = await it.c.connect(after=at)
-        assert back.frames[0]["resumed"] == "gap"
-        await it.ask(back, "n")
-        it.service.done("n")
-        await a_while()
-        assert ends(back)[-1] == ("n", "stop")
-        await it.ask(one, "o")
-        it.service.done("o")
-        await a_while()
-        assert ends(one)[-1] == ("o", "stop") or one.closed
-
-
-async def test_a_turn_whose_stream_was_wiped_is_over_wherever_the_session_goes(autojump_clock: MockClock) -> None:
-    async with cluster("ab") as it:
-        one, two_ = await two(it)
-        await it.ask(one, "m")
-        it.server.wipe()
-        it.a.kill()
-        await trio.sleep(7)
-        assert it.owner is it.b
-        assert ends(two_) == [("m", "WS-009")]
-        assert [type(event) for event in it.events() if not isinstance(event, Fenced)] == [Failed]
-        await it.ask(two_, "next")
-        it.service.done("next")
-        await a_while()
-        assert ends(two_)[1:] == [("next", "stop")]
-
-
-async def test_who_was_told_that_a_turn_is_lost_never_sees_it_taken_up_again(autojump_clock: MockClock) -> None:
-    """The store is lost, and then the lease, before it knows how the turn ended."""
-    async with cluster("a") as it:
-        client = await it.a.connect()
-        await it.ask(client, "m")
-        it.server.latency = 0.2
-        it.a.store.cut = True
-        await trio.sleep(2.6)
-        it.a.store.cut = False
-        while not isinstance(it.a.session(), Session):
-            await trio.sleep(0.01)
-        it.a.store._lose_lease()
-        await trio.sleep(8)
-        assert ends(client) == [("m", "WS-009")]
-        (ended,) = (event for event in it.events() if isinstance(event, Failed))
-        assert ended.fault.code == "WS-009"
-        assert sum(isinstance(event, Status) for event in it.events()) == 1
-
-
-async def test_what_a_node_claims_while_it_loses_its_lease_is_not_its_own(autojump_clock: MockClock) -> None:
-    async with cluster("ab") as it:
-        it.server.latency = 1.0
-        turned_away = await it.a.connect()
-        await trio.sleep(1.5)
-        assert len(it.events()) == 1  # it has claimed, and reads
-        it.a.store._lose_lease()
-        it.server.latency = 0.001
-        await trio.sleep(6)
-        assert turned_away.closed
-        one, two_ = await two(it)
-        assert it.owner in (it.a, it.b)
-        await it.ask(one, "m")
-        assert "stream_start" in one.types()
-        assert "stream_start" in two_.types()
-
-
-async def test_an_owner_that_lets_go_tells_those_who_wait_for_its_answer(autojump_clock: MockClock) -> None:
-    async with cluster("ab", durability="behind") as it:
-        one, two_ = await two(it)
-        del it.server.streams["", "s"]  # evicted, or expired; whoever owned it is still there
-        await it.ask(two_, "m")
-        await a_while(1)
-        assert one.closed
-        assert two_.closed or "stream_start" in two_.types()
-
-
-async def test_a_letter_that_comes_while_the_store_is_gone_is_not_lost(autojump_clock: MockClock) -> None:
-    async with cluster("ab") as it:
-        one, two_ = await two(it)
-        it.a.store.cut = True
-        await trio.sleep(2.6)
-        one.leave(1006)  # nobody is left at the owner that the store knows
-        await it.ask(two_, "m")
-        assert "stream_start" not in two_.types()
-        it.a.store.cut = False
-        await trio.sleep(1)
-        assert "stream_start" in two_.types()
-
-
-async def test_ids_outlive_the_entries_that_told_them(autojump_clock: MockClock) -> None:
-    async with cluster(log_bytes=3_000) as it:
-        one = await it.a.connect()
-        for n in range(20):
-            await it.ask(one, f"m{n}")
-            it.service.emit(f"m{n}", "x" * 100)
-            it.service.done(f"m{n}")
-            await a_while()
-        events = it.events()
-        assert any(isinstance(event, Snapshot) for event in events)
-        assert not any(isinstance(event, UserMessage) and event.message_id == "m0" for event in events)
-        it.a.kill()
-        await trio.sleep(6)
-        back = await it.b.connect()
-        await it.ask(back, "m0")
-        assert ends(back) == [("m0", "stop")]
-        assert len(it.service.sessions) == 20
-        await it.ask(back, "m0", content="other")
-        assert ends(back)[-1] == ("m0", "WS-001")
-
-
 # ── Leaving ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -512,3 +215,26 @@ async def test_behind_a_client_may_be_ahead_of_the_store(autojump_clock: MockClo
         assert not any(isinstance(event, UserMessage) for event in it.events())
         await trio.sleep(3)
         assert any(isinstance(event, UserMessage) for event in it.events())
+
+
+async def test_a_drain_sends_clients_away_in_batches_and_those_that_wait_for_theirs_are_served(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster("ab") as it, trio.open_nursery() as nursery:
+        clients = [await it.a.connect(f"s{n}") for n in range(2 * DRAIN_BATCH + 50)]
+        last = clients[-1]
+        nursery.start_soon(it.a.hub.drain, 20)
+        gone = []
+        for _ in range(4):
+            await settle()
+            gone.append(sum(client.closed == (1012, "restart") for client in clients))
+            if len(gone) == 1:
+                await it.ask(last, "m", session_id=f"s{len(clients) - 1}")
+            await trio.sleep(DRAIN_PAUSE)
+        assert gone[0] == DRAIN_BATCH
+        assert gone == sorted(gone)
+        assert gone[-1] == len(clients)
+        assert not ends(last), "it is neither refused nor lost"
+        times = [client.told("goaway")[0]["retry_after_ms"] for client in clients]
+        assert min(times) >= MIN_RETURN_MS
+        assert len(set(times)) > 100

@@ -202,19 +202,19 @@ async def test_a_full_one_is_sent_no_heartbeat_and_no_more_than_a_batch(autojump
 async def test_the_hub_foresees_what_a_session_would_refuse() -> None:
     async with bench(queue_size=0) as it:
         fresh = Turn("b", "b")
-        assert it.hub.foresee("", "s", fresh) is None
+        assert await it.hub.foresee("", "s", fresh) is None
         await follow(it, "a")
-        assert it.hub.foresee("", "s", fresh) is None
+        assert await it.hub.foresee("", "s", fresh) is None
         for policy in (Policy.REJECT, Policy.ENQUEUE):
-            fault = it.hub.foresee("", "s", Turn("b", "b", policy))
+            fault = await it.hub.foresee("", "s", Turn("b", "b", policy))
             assert fault
             assert fault.code == "WS-003"
-        other = it.hub.foresee("", "s", Turn("a", "another"))
+        other = await it.hub.foresee("", "s", Turn("a", "another"))
         assert other
         assert other.code == "WS-001"
         it.hub.service = None
-        assert it.hub.foresee("", "s", Turn("a", "a")) is None, "what is known may always be followed"
-        missing = it.hub.foresee("", "s", fresh)
+        assert await it.hub.foresee("", "s", Turn("a", "a")) is None, "what is known may always be followed"
+        missing = await it.hub.foresee("", "s", fresh)
         assert missing
         assert missing.code == "WS-002"
         it.hub.service = it.service

@@ -12,10 +12,12 @@ from trialogue.core.errors import CloseCode, Fault
 from trialogue.core.limits import Limits
 from trialogue.core.machine import Ending, Policy, Turn
 from trialogue.core.sse import SseDialect
+from trialogue.everywhere import Everywhere
 from trialogue.hub import Hub
 from trialogue.log import Position
 from trialogue.metrics import Meter, NullMeter
 from trialogue.service import Done, Emit, Failure, Metadata, Progress, Service, ServiceEvent, TurnReceipt
+from trialogue.store import StoreGone
 from trialogue.tracing import NullTracer, Trace, Tracer, TurnNames, current_turn
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Done",
     "Emit",
     "Ending",
+    "Everywhere",
     "Failure",
     "Fault",
     "Handshake",
@@ -42,6 +45,7 @@ __all__ = [
     "Service",
     "ServiceEvent",
     "SseDialect",
+    "StoreGone",
     "Trace",
     "Tracer",
     "Transport",

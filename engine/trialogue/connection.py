@@ -35,7 +35,7 @@ from trialogue.core.protocol import (
 )
 from trialogue.hub import Hub
 from trialogue.log import Entry, Follower, Gap, Position
-from trialogue.nodes import AnySession
+from trialogue.ownership import AnySession
 from trialogue.store import StoreGone
 from trialogue.tracing import session_fields
 

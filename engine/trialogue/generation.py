@@ -175,16 +175,30 @@ class Generation:
 
     # The session's side.
 
-    def start(self, service: Service) -> bool:
+    def start(self) -> bool:
         """Open the generation as soon as there is a place for it. False: there is none yet."""
         self.started = True
-        self._service = service
         self._slot = self._commons.slots.claim(self._names.principal, self._open)
+        if not self.opened:
+            self._await_service()
         return self.opened
+
+    def _await_service(self) -> None:
+        """Without a service there are no places. It may be late, on a node that takes a turn over before its own is
+        open; but for a turn that is long."""
+        patience = self._limits.first_token_timeout
+        if self.opened or self.fenced or not patience:
+            return
+        now = trio.current_time()
+        if self._commons.service() is None and now >= self.begun_at + patience:
+            self._give_up("WS-002")
+        else:
+            self._set_alarm(now + patience, self._await_service)
 
     def _open(self) -> None:
         """Run the service: a task among the hub's, which ends by itself and never raises an Exception."""
-        assert self._service
+        self._service = service = self._commons.service()
+        assert service, "a place was given without a service"
         self.opened = True
         self._commons.census.open += 1
         self._started_at = trio.current_time()
@@ -192,7 +206,7 @@ class Generation:
             self._log.extend([Status(self.turn.message_id, "retrieving")])
         self._trace.enter("retrieving")
         with self._trace.context():
-            self._commons.nursery.start_soon(self._drive, self._service)
+            self._commons.nursery.start_soon(self._drive, service)
         self._look()
 
     def stop(self) -> None:

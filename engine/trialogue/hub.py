@@ -27,14 +27,15 @@ from trialogue.core.machine import Cancel, Drain, HandOver, State, Turn, refusal
 from trialogue.log import Log
 from trialogue.memory_log import MemoryLog
 from trialogue.metrics import Meter, NullMeter
-from trialogue.nodes import AnySession, Nodes
+from trialogue.nodes import INQUIRY_SECONDS, Nodes
+from trialogue.ownership import AnySession
 from trialogue.remote_client import RemoteClient
 from trialogue.service import Service
 from trialogue.session import Client, Session
 from trialogue.shared_log import Durability
 from trialogue.shelf import Shelf
 from trialogue.slots import Slots
-from trialogue.store import Store
+from trialogue.store import Store, StoreGone
 from trialogue.tracing import NullTracer, Tracer, session_fields
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,6 @@ class Hub:
         make_log: Callable[[int, int, Callable[[int], None]], Log] = MemoryLog,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self.service = service
         self.limits = limits or Limits()
         self.meter = meter or NullMeter()
         self.tracer = tracer or NullTracer()
@@ -83,17 +83,31 @@ class Hub:
         self.shelf = Shelf(self.limits.max_vacant, self.limits.log_bytes_in_all, self.sessions.values)
         self.draining = False
         self.connections = 0
+        self.service = service
         self._make_log = make_log
         self._now_ms = now_ms
         self._epoch = 0
         self._durability = durability
-        self._nodes: Nodes | None = None
+        self.nodes: Nodes | None = None
+        """The other nodes, once it runs and if there is a `store`."""
         self._commons: Commons | None = None
         self._waiting = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
         phase = "draining" if self.draining else "open" if self._commons else "closed"
         return f"<Hub {phase}, {len(self.sessions)} sessions, {self.connections} connections>"
+
+    @property
+    def service(self) -> Service | None:
+        return self._service
+
+    @service.setter
+    def service(self, service: Service | None) -> None:
+        self._service = service
+        if service is None:
+            self.slots.shut = True
+        else:
+            self.slots.open()
 
     @property
     def running(self) -> bool:
@@ -143,13 +157,14 @@ class Hub:
         def supervise(session: Session) -> None:
             commons.nursery.start_soon(self._supervise, session)
 
-        self._nodes = Nodes(self.store, commons, self.sessions, supervise, self._new_epoch, self._durability)
-        async with self.store.open(self._nodes):
+        self.nodes = Nodes(self.store, commons, self.sessions, supervise, self._new_epoch, self._durability)
+        async with self.store.open(self.nodes):
+            self.nodes.begin()
             commons.alarms.set(trio.current_time() + self._touch_seconds, self._touch)
             try:
                 yield
             finally:
-                self._nodes.close()
+                self.nodes.close()
 
     @property
     def _touch_seconds(self) -> float:
@@ -157,8 +172,8 @@ class Hub:
 
     def _touch(self) -> None:
         """What this node owns is to live in the store for as long as here; and a while longer, should the node go."""
-        assert self._nodes
-        self._nodes.touch(2 * self.limits.session_ttl)
+        assert self.nodes
+        self.nodes.touch(2 * self.limits.session_ttl)
         self.alarm(self._touch_seconds, self._touch)
 
     def _new_epoch(self) -> int:
@@ -176,8 +191,11 @@ class Hub:
         if commons is None:
             raise RuntimeError("the hub is not running: enter `open()` (or the app's lifespan) before connections come")
         key = (principal, session_id)
-        if self._nodes is not None:
-            return await self._nodes.load(key)
+        if self.nodes is not None:
+            loaded = await self.nodes.load(key)
+            if self.draining:
+                loaded.tell(HandOver())
+            return loaded
         session = self.sessions.get(key)
         if session is None:
             log = self._make_log(self._new_epoch(), self.limits.log_bytes, self.shelf.count)
@@ -195,9 +213,7 @@ class Hub:
     async def find(self, principal: str, session_id: str) -> AnySession | None:
         """The session with that id, if there is one on any node. Raises StoreGone."""
         key = (principal, session_id)
-        if key not in self.sessions and self._nodes and await self._nodes.exists(key):
-            return await self._nodes.load(key)
-        return self.sessions.get(key)
+        return await self.nodes.find(key) if self.nodes else self.sessions.get(key)
 
     def attached(self, client: Client, session: AnySession) -> None:
         self.connections += 1
@@ -212,7 +228,7 @@ class Hub:
     def refusal(self) -> Fault | None:
         """Why no new turn can be taken now, whoever asks; None if one can."""
         limits = self.limits
-        if self.draining:
+        if self.draining and self.store is None:  # with a store, a session that was not told to leave yet goes on
             return Fault("WS-006")
         if self.store is not None and not self.store.reachable:
             return Fault("WS-009")
@@ -224,9 +240,14 @@ class Hub:
             return Fault("WS-010")
         return None
 
-    def foresee(self, principal: str, session_id: str, turn: Turn) -> Fault | None:
-        """Why that session would refuse this turn as things are; None if it would not. It is the actor that decides."""
-        session = self.sessions.get((principal, session_id))
+    async def foresee(self, principal: str, session_id: str, turn: Turn) -> Fault | None:
+        """Why that session would refuse this turn as things are; None if it would not. It is the actor that decides,
+        of the owner's node. No checkpoint without a store; with one, the session is kept here for the client to come.
+        """
+        try:
+            session = await self.find(principal, session_id)
+        except StoreGone:
+            return Fault("WS-009")
         state = session.state if session else State(draining=self.draining)
         fault = refusal(state, turn, self.limits)
         return fault if fault or turn.message_id in state.ledger else self.refusal()
@@ -235,12 +256,13 @@ class Hub:
         """Stop a turn of a session, or all of them (None), for somebody who has no connection to it.
 
         One result per turn that was stopped, the running one first, or one that says why none was. None at all: the
-        session's actor did not answer in time. Cancelled: the turns are stopped all the same.
+        session's actor did not answer in time. Raises StoreGone. Cancelled: the turns are stopped all the same.
         """
         session = await self.find(principal, session_id)
         if session is None:
             return [CancelResult(message_id, "unknown")]
-        with session.errand() as errand, trio.move_on_after(ANSWER_SECONDS):
+        patience = INQUIRY_SECONDS if self.nodes else ANSWER_SECONDS
+        with session.errand() as errand, trio.move_on_after(patience):
             session.tell(Cancel(message_id, errand.number))
             return [reply for reply in await errand.answered() if isinstance(reply, CancelResult)]
         return []
@@ -250,28 +272,32 @@ class Hub:
 
         Who attaches with that id from now on attaches to a new one.
         """
-        session = self.sessions.get((principal, session_id))
+        self._be_alone()
+        session = self.sessions.pop((principal, session_id), None)
         if session is None:
             return False
-        if self._nodes is None:  # else it stays until its stream has gone, lest two write there
-            del self.sessions[principal, session_id]
+        assert isinstance(session, Session)
         session.delete()
         return True
 
-    # For applications.
+    # For applications. These answer at once, so they are for a hub that has its sessions for itself: where there is a
+    # store they raise RuntimeError, and `Everywhere` has them for both.
 
     def is_connected(self, session_id: str, *, principal: str = "") -> bool:
         """Has that session a connection now?"""
+        self._be_alone()
         session = self.sessions.get((principal, session_id))
         return bool(session and session.clients)
 
     def send_json(self, session_id: str, body: Mapping[str, Any], *, principal: str = "") -> int:
         """Hand a JSON object to all connections of a session. Returns to how many; a broken one hurts no other."""
+        self._be_alone()
         session = self.sessions.get((principal, session_id))
         return self._hand(session, body) if session else 0
 
     def broadcast(self, body: Mapping[str, Any]) -> int:
-        """Hand a JSON object to all connections of all sessions of this node. Returns to how many."""
+        """Hand a JSON object to all connections of all sessions. Returns to how many."""
+        self._be_alone()
         return sum(self._hand(session, body) for session in tuple(self.sessions.values()))
 
     def _hand(self, session: AnySession, body: Mapping[str, Any]) -> int:
@@ -279,6 +305,10 @@ class Hub:
         for client in clients:
             client.reply(Custom(body))
         return len(clients)
+
+    def _be_alone(self) -> None:
+        if self.store is not None:
+            raise RuntimeError("other nodes share these sessions and have to be asked: use `await Everywhere(hub)...`")
 
     # Supervision.
 
@@ -291,8 +321,8 @@ class Hub:
                     if crashes:
                         session.recover()
                     await session.run()
-                    if self._nodes:
-                        self._nodes.over(session)
+                    if self.nodes:
+                        self.nodes.over(session)
                     return
                 except Exception:
                     logger.exception("a session's actor crashed", extra=session_fields(*session.key))
@@ -303,8 +333,8 @@ class Hub:
                 crashes = [*(crash for crash in crashes if now - crash <= CRASH_WINDOW), now]
                 if len(crashes) > MAX_CRASHES:
                     session.give_up()
-                    if self._nodes:
-                        self._nodes.release(session)
+                    if self.nodes:
+                        self.nodes.release(session)
                     return
         except Exception:
             logger.exception("a session cannot even be given up", extra=session_fields(*session.key))
@@ -324,44 +354,51 @@ class Hub:
         """Leave without dropping anyone: no new turns, running ones get `timeout` seconds, then WS-006; close 1012.
 
         A session's connections are let go when it has nothing left to do; those that have nothing to do now leave in
-        batches. Returns when every connection has gone, at the latest `timeout + farewell` seconds from now (and a
-        little more if there are thousands of turns to end). Cancelled: no new turns are taken all the same.
+        batches. With a store nobody need wait for what runs, which is in the log that any node follows: all leave, and
+        what they send until their batch is up is taken as ever.
+
+        Returns when every connection has gone, at the latest `timeout + farewell` seconds from now (and a little more
+        if there are thousands of turns to end). Cancelled: no new turns are taken all the same.
         """
         self.draining = True
-        if self._nodes:
-            self._nodes.leave()
-            self._send_away()
+        if self.nodes:
+            self.nodes.leave()
         with trio.move_on_after(timeout):
             busy_first = sorted(self.sessions.values(), key=lambda session: session.state.idle)
-            leaving = HandOver() if self._nodes else Drain(now=False)
-            await self._tell_in_batches(busy_first, leaving, timeout / 2)
+            leave = self._hand_over if self.nodes else lambda session: session.tell(Drain(now=False))
+            await self._in_batches(busy_first, leave, timeout / 2)
             await self._until_drained()
         unfinished = [session for session in self.sessions.values() if not session.drained]
-        await self._tell_in_batches(unfinished, Drain(now=True), farewell / 4)
+        await self._in_batches(unfinished, lambda session: session.tell(Drain(now=True)), farewell / 4)
         with trio.move_on_after(farewell / 4):  # for upstreams to close, so that receipts and services tell the truth
             await self._until_drained()
         for session in tuple(self.sessions.values()):
             self._say_goodbye(session)
         with trio.move_on_after(farewell / 2):
-            while self.connections or (self._nodes and self._nodes.owning):
+            while self.connections or (self.nodes and self.nodes.owning):
                 await self._waiting.park()
 
-    def _send_away(self) -> None:
-        """With a store, nobody need wait for the end of what runs: it is in the log, and any node follows that."""
-        for session in tuple(self.sessions.values()):
-            for client in session.clients.values():
-                if isinstance(client, RemoteClient):
-                    continue
+    def _hand_over(self, session: AnySession) -> None:
+        session = self.sessions.get(session.key, session)  # who owns it may have changed since its batch was made up
+        self._send_away(session)
+        session.tell(HandOver())
+
+    def _send_away(self, session: AnySession) -> None:
+        """Close its connections to this node."""
+        for client in tuple(session.clients.values()):
+            if not isinstance(client, RemoteClient):
                 self._dismiss(client)
 
-    async def _tell_in_batches(self, sessions: Sequence[AnySession], message: Drain | HandOver, within: float) -> None:
-        """Tell them all, in that order, in `within` seconds at most."""
+    async def _in_batches(
+        self, sessions: Sequence[AnySession], leave: Callable[[AnySession], None], within: float
+    ) -> None:
+        """All of them, in that order, in `within` seconds at most."""
         pause = min(DRAIN_PAUSE, within * DRAIN_BATCH / max(1, len(sessions)))
         for start in range(0, len(sessions), DRAIN_BATCH):
             if start:
                 await trio.sleep(pause)
             for session in sessions[start : start + DRAIN_BATCH]:
-                session.tell(message)
+                leave(session)
 
     async def _until_drained(self) -> None:
         while undrained := [session for session in self.sessions.values() if not session.drained]:
@@ -371,11 +408,9 @@ class Hub:
 
     def _say_goodbye(self, session: AnySession) -> None:
         """Close its connections with 1012; and with a store, let another node have it."""
-        for client in tuple(session.clients.values()):
-            if not isinstance(client, RemoteClient):
-                self._dismiss(client)
-        if self._nodes and isinstance(session, Session):
-            session.log.after(partial(self._nodes.release, session))
+        self._send_away(session)
+        if self.nodes and isinstance(session, Session):
+            session.log.after(partial(self.nodes.release, session))
 
     def _dismiss(self, client: Client) -> None:
         """Each is told its own time to come back, so that they do not come as one."""

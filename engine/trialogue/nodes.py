@@ -1,63 +1,39 @@
-"""What a hub does with a store that other nodes share: who owns which session, letters, take-overs, the store's loss.
+"""A hub among other hubs: what the store tells this node, and where each letter goes.
 
-A session is here as a `Session` (this node owns it) or as a `RemoteSession` (another does, or it is not known who). All
-that changes which of them it is goes through `_settle`, one task per session at a time: it asks the store for the
-session, and believes its answer. So a lost owner, a lost lease, a lost store and a letter to the wrong node are one
-case: this node does not know who owns the session, and finds out.
+Who owns a session is `Ownership`'s to find out, what other nodes want of this one's sessions is `Guests`', what this
+node has asked of others is in `Inquiries`. Here they meet: nothing is decided, everything finds its way.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
-from functools import partial
-from typing import assert_never
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
 
 import trio
 
+from trialogue.announcements import Announcements
 from trialogue.commons import Commons
-from trialogue.core.errors import CloseCode, Fault
-from trialogue.core.events import Confirmed, Custom, Event, Goaway, Presence, UserMessage
-from trialogue.core.letters import (
-    AskCancel,
-    AskSubmit,
-    Attach,
-    Delete,
-    Detach,
-    Dismiss,
-    Hand,
-    Letter,
-    NotMine,
-    Postpone,
-    Shown,
-    Tell,
-    Types,
-)
-from trialogue.core.machine import Cancel, Submit
-from trialogue.errand import Errand
-from trialogue.history import History
-from trialogue.log import Position
+from trialogue.core.errors import Fault
+from trialogue.core.events import Custom
+from trialogue.core.letters import Counted, Detach, Dismiss, Inquiry, Letter, NotMine, Postpone, Shown, Tell, Types
+from trialogue.guests import Guests
+from trialogue.inquiries import Inquiries
+from trialogue.ownership import RETRY_SECONDS, AnySession, Ownership
 from trialogue.remote_client import RemoteClient
 from trialogue.remote_session import RemoteSession
 from trialogue.session import Session
-from trialogue.shared_log import Durability, SharedLog
-from trialogue.store import Claim, Key, Store, Stored, StoreGone, Verdict
+from trialogue.shared_log import Durability
+from trialogue.store import Key, Store, StoreGone
 
-logger = logging.getLogger(__name__)
+ASK_AGAIN_SECONDS = RETRY_SECONDS / 10
+"""After a node has said that it does not own a session: the next owner is already at it."""
 
-AnySession = Session | RemoteSession
+INQUIRY_SECONDS = 8.0
+"""How long an inquiry may take. An owner that is lost is found out when its lease ends, five seconds later at most; who
+owns the session then waits a second for its clients."""
 
-RETRY_SECONDS = 0.5
-"""Between two attempts to find out who owns a session, while the store fails or the owner does not know it."""
-
-PATIENCE = 4
-"""Such attempts until clients are told that the store is gone, which takes two seconds."""
-
-ERRAND_SECONDS = 5.0
-"""How long an errand of another node may wait for its answer."""
-
-MAX_CLAIMS = 8
-"""Owners that may be found gone, one after the other, in one attempt."""
+VISIT_SECONDS = 5.0
+"""How long a session that was loaded to be looked at stays here: its next page is asked for, or its client comes."""
 
 
 class Nodes:
@@ -73,321 +49,100 @@ class Nodes:
         durability: Durability,
     ) -> None:
         self.store = store
-        self.takeovers = 0
         self._commons = commons
         self._sessions = sessions
-        self._supervise = supervise
-        self._first_epoch = first_epoch
-        self._durability = durability
-        self._settling: dict[Key, trio.Event] = {}
-        self._letters: dict[Key, list[Letter]] = {}  # that came while it was being settled
-        self._guests: dict[str, dict[tuple[Key, int], RemoteClient]] = {}  # per node, the clients that it has here
-        self._unsent: list[tuple[str, NotMine]] = []  # while the store cannot be reached
+        self._guests = Guests(store, commons)
+        self._inquiries = Inquiries(store)
+        self._announcements = Announcements(store, self._tell_everybody)
+        self._ownership = Ownership(
+            store,
+            commons,
+            sessions,
+            self._guests,
+            supervise=supervise,
+            settled=self._settled,
+            first_epoch=first_epoch,
+            durability=durability,
+        )
+        self.load, self.over, self.release = self._ownership.load, self._ownership.over, self._ownership.release
+        self._letters: dict[Key, list[Letter]] = {}  # that came while it was not known whose the session is
         self._leaving = False
-        self._closed = False
 
     def __repr__(self) -> str:
-        owned = sum(isinstance(session, Session) for session in self._sessions.values())
-        return f"<Nodes {self.store.node!r}, {owned} owned, {len(self._sessions) - owned} remote>"
+        return f"<Nodes {self.store.node!r}, {self._ownership!r}, {self._guests!r}>"
 
-    # Finding a session.
-
-    async def load(self, key: Key) -> AnySession:
-        """The session: this node's own, if nobody owned it. Raises StoreGone. Those who come together share the work.
-
-        Cancelled: the next one to come does it.
-        """
-        while True:
-            if self._closed:
-                raise StoreGone("this node has left in the meantime")
-            if (session := self._sessions.get(key)) is not None:
-                return session
-            if (settling := self._settling.get(key)) is not None:
-                await settling.wait()
-                continue
-            self._settling[key] = trio.Event()
-            try:
-                await self._resolve(key, None)
-            finally:
-                self._settled(key)
-
-    async def _settle(self, remote: RemoteSession, pause: float = 0.0) -> None:
-        """Find out who owns it, for as long as somebody here needs it; a task of its own."""
-        key = remote.key
-        if key in self._settling:
-            return
-        self._settling[key] = trio.Event()
-        try:
-            await trio.sleep(pause)
-            patience = PATIENCE
-            if remote.closing is not None:
-                await remote.closing.wait()
-            while self._sessions.get(key) is remote:
-                try:
-                    await self._resolve(key, remote)
-                    return
-                except StoreGone:
-                    patience -= 1
-                    if self.store.reachable or patience < 0:  # else somebody else may own it, and end what runs
-                        remote.cut_off()
-                    await trio.sleep(RETRY_SECONDS)
-        except Exception:
-            logger.exception("a session cannot be settled")
-            self.unfit(remote)
-        finally:
-            self._settled(key)
-
-    def _settled(self, key: Key) -> None:
-        self._settling.pop(key).set()
-        for letter in self._letters.pop(key, ()):
-            self.received(letter)
-
-    def _seek(self, remote: RemoteSession, pause: float = 0.0) -> None:
-        """Nobody is known to own it."""
-        remote.owner = None
-        self._commons.nursery.start_soon(self._settle, remote, pause)
-
-    async def _resolve(self, key: Key, remote: RemoteSession | None) -> None:
-        """One attempt, which ends with the session in its place."""
-        known = remote.log.position(remote.log.end) if remote else Position(self._first_epoch(), 0)
-        expected: str | None = None
-        for _ in range(MAX_CLAIMS):
-            claim = await self.store.claim(key, expected, known)
-            if claim.fence is not None:
-                await self._own(key, claim, remote)
-                return
-            if await self.store.alive(claim.owner):
-                await self._mirror(key, claim.owner, remote)
-                return
-            expected = claim.owner
-        raise StoreGone(f"{MAX_CLAIMS} owners of a session were gone, one after the other")
-
-    async def _read(self, key: Key, remote: RemoteSession | None) -> RemoteSession | None:
-        """The session with all that the store holds of it by now; None if it does not fit what was here."""
-        if remote is None:
-            return self._fill(key, await self.store.read(key))
-        self.store.unfollow(key)
-        stored = await self.store.read(key, remote.log.position(remote.log.end))
-        if self._sessions.get(key) is not remote:
-            return None
-        entries = remote.log.fit(stored)
-        if entries is None:
-            self.unfit(remote)
-            return None
-        remote.absorb(entries)
-        return remote
-
-    def _fill(self, key: Key, stored: Sequence[Stored]) -> RemoteSession:
-        if not stored:
-            raise StoreGone("the session's stream is empty")
-        first = Position(stored[0].epoch, stored[0].offset)
-        commons = self._commons
-        log = SharedLog(key, self.store, first, commons.limits.log_bytes, commons.shelf.count, self._durability)
-        remote = RemoteSession(key, log, History(log), self.store, self, commons.limits.remembered_ids)
-        entries = log.fit(stored)
-        if entries is None:
-            raise StoreGone("the session's stream has a hole")
-        remote.absorb(entries)
-        return remote
-
-    async def _own(self, key: Key, claim: Claim, remote: RemoteSession | None) -> None:
-        """This node has claimed it: what the stream holds is final, and what follows is ours to say."""
-        assert claim.fence
-        here = await self._read(key, remote)
-        if here is None:
-            self.store.release(key)
-            return
-        if self._closed:
-            raise StoreGone("this node has left in the meantime")
-        if claim.owner != self.store.node:
-            raise StoreGone("this node has lost its lease in the meantime: who has claimed it is gone")
-        if not claim.made and (remote is not None or here.history.unended[0]):
-            self.takeovers += 1
-        session = Session(key, here.log, self._commons)
-        here.log.own(partial(self._lost, session))
-        self._sessions[key] = session
-        here.hand_to(session)
-        try:
-            session.resume(here.history, here.fault, here.cut)
-        except Exception:
-            logger.exception("a session cannot be taken over")
-            session.give_up()
-        for asked in here.asked():
-            session.tell(asked)
-        self._supervise(session)
-
-    async def _mirror(self, key: Key, owner: str, remote: RemoteSession | None) -> None:
-        here = await self._read(key, remote)
-        if here is None:
-            return
-        self._sessions[key] = here
-        self.store.watch(owner)
-        self.store.follow(key, here.log.position(here.log.end), here.take)
-        here.closing = None
-        here.serve(owner)
-        if remote is not None and here.idle:
-            self.unused(here)
-
-    # Losing a session.
-
-    def _lost(self, session: Session, verdict: Verdict, events: Sequence[Event]) -> None:
-        """The store did not take what this node appended as its owner."""
-        if self._sessions.get(session.key) is not session:
-            return
-        guests = self._nodes_of_guests(session)
-        remote = self._demote(session)
-        match verdict:
-            case Verdict.STALE:
-                logger.warning("a session is owned by another node by now")
-                self._refuse_lost(remote, events)
-            case Verdict.WIPED:
-                logger.warning("a session's stream is gone")
-                remote.fault = Fault("WS-009")
-                remote.cut_off()
-                self._refuse_lost(remote, events)
-            case Verdict.UNREACHABLE:
-                remote.fault = Fault("WS-009")
-                self._refuse_lost(remote, events)
-            case Verdict.WRITTEN:
-                raise AssertionError("it was written")
-            case _:
-                assert_never(verdict)
-        self._renounce(session.key, guests)
-        self._seek(remote)
-
-    def _demote(self, session: Session) -> RemoteSession:
-        """This node does not own it any more, for what it knows: fence all, and wait for what the store says."""
-        key, log = session.key, session.log
-        assert isinstance(log, SharedLog)
-        log.disown()
-        history = History(log)
-        history.take([(log.start, session.history.snapshot(session.confirmed_id))])
-        history.take(log.read(log.start, log.committed))
-        log.settle(history.floor)
-        remote = RemoteSession(key, log, history, self.store, self, self._commons.limits.remembered_ids)
-        remote.cut = {turn.message_id for turn in history.unended[0] if turn.message_id in session.cut}
-        self._sessions[key] = remote
-        remote.closing = session.retire()
-        for number, client in list(session.clients.items()):
-            if isinstance(client, RemoteClient):
-                self._dismiss_guest(client)
-            else:
-                remote.clients[number] = client
-                client.swap(remote)
-        remote.present = len(remote.clients)
-        session.clients.clear()
-        if self._durability == "behind":  # they may have been sent what is in no log
-            self._send_away(remote.clients.values())
-        return remote
-
-    def _refuse_lost(self, remote: RemoteSession, events: Iterable[Event]) -> None:
-        """Messages that were accepted and never came into the log: they may be tried again, under the same id."""
-        for event in events:
-            if isinstance(event, UserMessage) and event.message_id not in remote.cut:
-                remote.refuse(event.message_id)
-
-    def _send_away(self, clients: Iterable[object]) -> None:
-        for client in tuple(clients):
-            client.dismiss(CloseCode.RESTART, "restart", Goaway("restart", 0))  # type: ignore[attr-defined]
-
-    def unfit(self, remote: RemoteSession) -> None:
-        """What the store holds is another log: whoever is here comes back, and is told so."""
-        if self._sessions.get(remote.key) is remote:
-            del self._sessions[remote.key]
-            self.store.unfollow(remote.key)
-            remote.log.close()
-        self._send_away(remote.clients.values())
-
-    def unused(self, remote: RemoteSession) -> None:
-        if self._sessions.get(remote.key) is remote and remote.idle:
-            del self._sessions[remote.key]
-            self.store.unfollow(remote.key)
-            remote.log.close()
-
-    def over(self, session: Session) -> None:
-        """An owned session has ended: it has expired, or was deleted."""
-        if isinstance(session.log, SharedLog) and session.log.owned:
-            session.log.disown()
-            self.store.delete(session.key)
-
-    def release(self, session: Session) -> None:
-        """Give a drained session back, to whoever wants it: its clients at other nodes are to find out."""
-        log = session.log
-        if self._sessions.get(session.key) is not session or not isinstance(log, SharedLog) or not log.owned:
-            return
-        guests = self._nodes_of_guests(session)
-        remote = self._demote(session)
-        self.store.release(session.key)
-        self._renounce(session.key, guests)
-        self.unused(remote)
-
-    @staticmethod
-    def _nodes_of_guests(session: Session) -> set[str]:
-        return {client.node for client in session.clients.values() if isinstance(client, RemoteClient)}
-
-    def _renounce(self, key: Key, nodes: Iterable[str]) -> None:
-        """Those nodes find out who owns it now, and ask again what they have no answer to; this one, maybe."""
-        self._unsent += [(node, NotMine(key, self.store.node)) for node in nodes]
-        self._send_unsent()
-
-    def _send_unsent(self) -> None:
-        if self.store.reachable:
-            unsent, self._unsent = self._unsent, []
-            for node, letter in unsent:
-                self.store.send(node, letter)
+    @property
+    def takeovers(self) -> int:
+        return self._ownership.takeovers
 
     # What the store tells (its `Heed`).
 
     def node_gone(self, node: str) -> None:
-        for (key, _), client in self._guests.pop(node, {}).items():
-            client.leave()
-            session = self._sessions.get(key)
+        for guest in self._guests.node_gone(node):
+            session = self._sessions.get(guest.key)
             if isinstance(session, Session):
-                session.detach(client, stop=False)
+                session.detach(guest, stop=False)
         for session in tuple(self._sessions.values()):
             if isinstance(session, RemoteSession) and session.owner == node:
-                self._seek(session)
+                self._ownership.seek(session)
+        self._inquiries.node_gone(node)
 
     def store_gone(self) -> None:
-        for session in tuple(self._sessions.values()):
+        for session in self._sessions.values():
             if isinstance(session, Session):
-                self._renounce(session.key, self._nodes_of_guests(session))
-            remote = self._demote(session) if isinstance(session, Session) else session
+                self._ownership.renounce(session.key, self._ownership.nodes_of_guests(session))
+        for remote in self._give_all_up():
             remote.fault = Fault("WS-009")
             remote.cut_off()
+        self._inquiries.lose()
 
     def lease_lost(self) -> None:
-        for session in tuple(self._sessions.values()):
-            remote = self._demote(session) if isinstance(session, Session) else session
+        for remote in self._give_all_up():
             if not remote.cut:
                 remote.fault = Fault("WS-008")
+        self._inquiries.lose()
+
+    def _give_all_up(self) -> list[RemoteSession]:
+        """All sessions; what this node owned it does not own any more."""
+        return [
+            self._ownership.demote(session) if isinstance(session, Session) else session
+            for session in tuple(self._sessions.values())
+        ]
 
     def store_back(self) -> None:
-        self._send_unsent()
+        self._ownership.send_unsent()
         for session in tuple(self._sessions.values()):
             if isinstance(session, RemoteSession):
-                self._seek(session)
+                self._ownership.seek(session)
 
     def received(self, letter: Letter) -> None:
         key = letter.key
         session = self._sessions.get(key)
+        if isinstance(letter, Counted | NotMine):
+            self._inquiries.received(letter)
         match letter:
+            case Counted():
+                pass
             case Tell() | Dismiss():
                 if isinstance(session, RemoteSession) and session.owner == letter.sender:
                     session.received(letter)
             case NotMine():
                 if isinstance(session, RemoteSession) and session.owner == letter.sender:
-                    self._seek(session, RETRY_SECONDS / 10)
-            case _ if key in self._settling:
+                    self._ownership.seek(session, ASK_AGAIN_SECONDS)
+            case _ if self._ownership.settling(key):
                 self._letters.setdefault(key, []).append(letter)
             case _ if isinstance(session, Session):
-                self._obey(session, letter)
+                self._guests.obey(session, letter)
             case Detach() | Shown() | Types() | Postpone():
                 pass  # it was for an owner that is none any more
             case _ if session is None and not self._leaving:
                 self._commons.nursery.start_soon(self._load_for, letter)
             case _:
                 self.store.send(letter.sender, NotMine(key, self.store.node))
+
+    def _settled(self, key: Key) -> None:
+        for letter in self._letters.pop(key, ()):
+            self.received(letter)
 
     async def _load_for(self, letter: Letter) -> None:
         """The store says that this node owns it, says the sender: so it may, if nobody else does."""
@@ -396,106 +151,79 @@ class Nodes:
             try:
                 session = await self.load(letter.key)
             except StoreGone:
-                if self._closed or self._leaving or self.store.node != me:
+                if self._ownership.closed or self._leaving or self.store.node != me:
                     return  # the sender finds out by itself that the node that it wrote to is gone
                 await trio.sleep(RETRY_SECONDS)
         if isinstance(session, Session):
             self.received(letter)
         else:
             self.store.send(letter.sender, NotMine(letter.key, self.store.node))
-            self.unused(session)
+            self._ownership.unused(session)
 
-    # What other nodes' clients want of a session that this node owns.
+    # For the hub, of sessions wherever they are.
 
-    def _obey(self, session: Session, letter: Letter) -> None:
-        match letter:
-            case Attach():
-                self._welcome(session, letter)
-            case Delete():
-                session.delete()
-            case Hand(body=body):
-                for client in tuple(session.clients.values()):
+    async def find(self, key: Key) -> AnySession | None:
+        """The session, if there is one; one that is of no use here afterwards is let go of. Raises StoreGone."""
+        session = self._sessions.get(key)
+        looked_at = isinstance(session, RemoteSession) and session.idle
+        if (session is None or looked_at) and not await self._exists(key):
+            return None
+        session = await self.load(key)
+        if isinstance(session, RemoteSession):
+            self._commons.alarms.set(trio.current_time() + VISIT_SECONDS, session.reserve)
+        return session
+
+    async def _exists(self, key: Key) -> bool:
+        """Does anybody own it, or did, and the store has it still?"""
+        return await self.store.owner(key) is not None or bool(await self.store.read(key))
+
+    async def inquire(self, inquiry: Inquiry) -> int | None:
+        """Have the session's owner do it, whichever node that is, and be it this one.
+
+        A session that is in the store and whose owner is lost is taken over. An owner that is lost in the very instant
+        may have done it, and the next one does it again. Returns how many connections the session had; None: there is
+        no such session. Raises StoreGone: nobody has answered in time; it may have been done, or may be done yet.
+        """
+        with trio.move_on_after(INQUIRY_SECONDS):
+            while True:
+                session = self._sessions.get(inquiry.key)
+                if isinstance(session, Session):
+                    connections = await self._guests.answer(session, inquiry)
+                elif (owner := await self.store.owner(inquiry.key)) is None and not await self.store.read(inquiry.key):
+                    return None
+                else:
+                    connections = await self._ask(owner, inquiry)
+                if connections is not None:
+                    return connections
+        raise StoreGone("the session's owner has not answered in time")
+
+    async def _ask(self, owner: str | None, inquiry: Inquiry) -> int | None:
+        """Ask the node that the store says owns the session, or find one. None: it has to be looked for again."""
+        if owner is not None and owner != self.store.node and await self.store.alive(owner):
+            connections = await self._inquiries.put(owner, inquiry)
+            if connections is not None:
+                return connections
+        elif inquiry.key not in self._sessions and not self._leaving:
+            session = await self.load(inquiry.key)
+            if isinstance(session, RemoteSession):
+                self._ownership.unused(session)
+            return None
+        await trio.sleep(ASK_AGAIN_SECONDS)
+        return None
+
+    async def announce(self, body: Mapping[str, Any]) -> None:
+        """Tell everybody who is connected to any node. Raises StoreGone: it is not known whether they will be told."""
+        with trio.move_on_after(INQUIRY_SECONDS):
+            await self._announcements.announce(body)
+            return
+        raise StoreGone("the store has not taken it in time")
+
+    def _tell_everybody(self, body: Mapping[str, Any]) -> None:
+        """Everybody who is connected to this node."""
+        for session in tuple(self._sessions.values()):
+            for client in tuple(session.clients.values()):
+                if not isinstance(client, RemoteClient):
                     client.reply(Custom(body))
-            case Shown(message_id=message_id, index=index):
-                session.ack(message_id, index)
-            case AskCancel(client=number, message_id=message_id) if number < 0:
-                self._run_errand(session, letter.sender, number, message_id)
-            case Detach() | AskSubmit() | AskCancel() | Types() | Postpone():
-                guest = self._guests.get(letter.sender, {}).get((session.key, letter.client))
-                if guest is not None:
-                    self._obey_guest(session, guest, letter)
-                elif not isinstance(letter, Detach):
-                    self.store.send(letter.sender, NotMine(session.key, self.store.node))
-            case Tell() | Dismiss() | NotMine():
-                raise AssertionError("these are for clients")
-            case _:
-                assert_never(letter)
-
-    def _obey_guest(
-        self, session: Session, guest: RemoteClient, letter: Detach | AskSubmit | AskCancel | Types | Postpone
-    ) -> None:
-        match letter:
-            case Detach(stop=stop):
-                self._dismiss_guest(guest)
-                session.detach(guest, stop=stop)
-            case AskSubmit(turn=turn):
-                session.tell(Submit(turn, guest.number))
-            case AskCancel(message_id=message_id):
-                session.tell(Cancel(message_id, guest.number))
-            case Types(active=active):
-                session.relay_typing(guest, active)
-            case Postpone(message_id=message_id):
-                session.postpone(message_id, guest)
-            case _:
-                assert_never(letter)
-
-    def _welcome(self, session: Session, letter: Attach) -> None:
-        """A client at another node has come; one that is known already has only asked again."""
-        guests = self._guests.setdefault(letter.sender, {})
-        name = (session.key, letter.client)
-        log = session.log
-        assert isinstance(log, SharedLog)
-        if name not in guests:
-            self.store.watch(letter.sender)
-            guest = RemoteClient(
-                session.key, log, letter.sender, letter.client, letter.start, self.store.node, self.store.send
-            )
-            guests[name] = guest
-            session.attach(guest)
-        guest = guests[name]
-        confirmed = session.confirmed()
-        if confirmed != Confirmed(None, session.session_id):
-            guest.reply(confirmed)
-        if letter.told != session.present:
-            guest.reply(Presence(session.present))
-
-    def _dismiss_guest(self, guest: RemoteClient) -> None:
-        guest.leave()
-        guests = self._guests.get(guest.node, {})
-        for name in [name for name, one in guests.items() if one is guest]:
-            del guests[name]
-
-    def _run_errand(self, session: Session, node: str, number: int, message_id: str | None) -> None:
-        """An errand of another node: what it is replied goes back, all of it together."""
-
-        async def run() -> None:
-            with session.errand() as errand, trio.move_on_after(ERRAND_SECONDS):
-                session.tell(Cancel(message_id, errand.number))
-                await self._send_answers(session, node, number, errand)
-
-        self._commons.nursery.start_soon(run)
-
-    async def _send_answers(self, session: Session, node: str, number: int, errand: Errand) -> None:
-        log = session.log
-        for reply in await errand.answered():
-            tell = Tell(session.key, self.store.node, number, log.epoch, log.committed, reply)
-            self.store.send(node, tell)
-
-    # For the hub.
-
-    async def exists(self, key: Key) -> bool:
-        """Does anybody own it, or did? Raises StoreGone."""
-        return await self.store.owner(key) is not None
 
     @property
     def owning(self) -> bool:
@@ -507,10 +235,14 @@ class Nodes:
             if isinstance(session, Session):
                 self.store.touch(key, ttl)
 
+    def begin(self) -> None:
+        """The store is open."""
+        self._commons.nursery.start_soon(self._announcements.begin)
+
     def leave(self) -> None:
         """No session is taken over any more."""
         self._leaving = True
 
     def close(self) -> None:
         """The hub has ended: what is still being loaded has come too late."""
-        self._closed = True
+        self._ownership.close()

@@ -27,17 +27,17 @@ class RemoteClient:
     what is in the store counts as sent. A reader that is slow is slow at its own node.
     """
 
-    __slots__ = ("_away", "_follower", "_key", "_log", "_me", "_send", "node", "number", "start", "traceparent")
+    __slots__ = ("_away", "_follower", "_log", "_me", "_send", "key", "node", "number", "start", "traceparent")
 
     def __init__(
         self, key: Key, log: SharedLog, node: str, away: int, start: int, me: str, send: Callable[[str, Letter], None]
     ) -> None:
+        self.key = key
         self.node = node
         self.traceparent = ""
         self.number = next(_numbers)
         self.start = start
         self._away = away
-        self._key = key
         self._log = log
         self._me = me
         self._send = send
@@ -58,14 +58,14 @@ class RemoteClient:
 
     def _tell(self, reply: Reply) -> None:
         offset, epoch = self._log.committed, self._log.epoch
-        self._send(self.node, Tell(self._key, self._me, self._away, epoch, offset, reply))
+        self._send(self.node, Tell(self.key, self._me, self._away, epoch, offset, reply))
 
     def dismiss(self, code: CloseCode, reason: str, goaway: Goaway | None = None) -> None:
         self._log.after(partial(self._dismiss, code, reason, goaway))
 
     def _dismiss(self, code: CloseCode, reason: str, goaway: Goaway | None) -> None:
         offset, epoch = self._log.committed, self._log.epoch
-        self._send(self.node, Dismiss(self._key, self._me, self._away, epoch, offset, code, reason, goaway))
+        self._send(self.node, Dismiss(self.key, self._me, self._away, epoch, offset, code, reason, goaway))
 
     def swap(self, session: Any) -> None:
         """Its own node finds out who owns the session now."""

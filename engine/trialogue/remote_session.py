@@ -30,10 +30,8 @@ from trialogue.core.letters import (
     AskCancel,
     AskSubmit,
     Attach,
-    Delete,
     Detach,
     Dismiss,
-    Hand,
     Letter,
     Postpone,
     Shown,
@@ -161,8 +159,7 @@ class RemoteSession:
         if self.clients.pop(client.number, None) is None:
             return
         self.present = max(len(self.clients), self.present - 1)
-        for asked in [asked for asked in self._asked if asked[0] == client.number]:
-            del self._asked[asked]
+        self._forget_asked(client.number)
         self._write(Detach(self.key, self._store.node, client.number, stop))
         self._rest()
 
@@ -177,6 +174,10 @@ class RemoteSession:
         self._asked[letter.client, type(letter), message_id] = letter
         self._write(letter)
 
+    def _forget_asked(self, number: int) -> None:
+        for asked in [asked for asked in self._asked if asked[0] == number]:
+            del self._asked[asked]
+
     def ack(self, message_id: str, index: int) -> None:
         if message_id in self.history.began:
             self._write(Shown(self.key, self._store.node, 0, message_id, index))
@@ -187,13 +188,6 @@ class RemoteSession:
     def postpone(self, message_id: str, client: Client) -> None:
         self._write(Postpone(self.key, self._store.node, client.number, message_id))
 
-    def delete(self) -> None:
-        self._write(Delete(self.key, self._store.node))
-
-    def hand(self, body: dict[str, object]) -> None:
-        """An application's frame for everybody."""
-        self._write(Hand(self.key, self._store.node, body))
-
     @contextmanager
     def errand(self) -> Generator[Errand]:
         errand = Errand()
@@ -202,10 +196,11 @@ class RemoteSession:
             yield errand
         finally:
             self.errands.pop(errand.number, None)
+            self._forget_asked(errand.number)
             self._rest()
 
     def reserve(self) -> None:
-        """The owner keeps it."""
+        """The owner keeps it; here it may go, if nobody has come."""
         self._rest()
 
     def expire(self) -> None:

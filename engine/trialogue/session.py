@@ -73,6 +73,10 @@ from trialogue.tracing import NULL_TRACE, Trace, TurnNames
 logger = logging.getLogger(__name__)
 
 
+FORGET_MS = 1000
+"""When who comes to a session that is being deleted is to come again: what ran there has closed by then, mostly."""
+
+
 class Client(Protocol):
     """What a session knows of a connection. No method may block or raise."""
 
@@ -228,10 +232,14 @@ class Session:
         return Confirmed(generation.turn.message_id if generation and generation.informed else None, self.session_id)
 
     def attach(self, client: Client) -> None:
-        """A connection has come. The others hear of it."""
+        """A connection has come. The others hear of it. To one that is being deleted it has come too late: it is to
+        come again, to the next of that name."""
         self.clients[client.number] = client
         self._vacate(None)
         self._announce(client)
+        if self._deleted:
+            again = partial(client.dismiss, CloseCode.RESTART, "restart", Goaway("restart", FORGET_MS))
+            self._commons.alarms.set(trio.current_time(), again)  # when it has been greeted
 
     def detach(self, client: Client, *, stop: bool) -> None:
         """A connection has gone: on purpose (`stop`), or lost. The last one's way decides what becomes of the turns."""
@@ -469,11 +477,9 @@ class Session:
             client.reply(confirmed)
 
     def _start(self, turn: Turn) -> Event:
-        service = self._commons.service()
-        assert service, "a turn was accepted without a service"
         if turn.message_id not in self.generations:  # it has begun on another node
             self.generations[turn.message_id] = self._generation(turn)
-        opened = self.generations[turn.message_id].start(service)
+        opened = self.generations[turn.message_id].start()
         if not opened:
             self._trace(turn.message_id).enter("waiting")
         return Status(turn.message_id, "retrieving" if opened else "waiting", {} if opened else {"for": "capacity"})

@@ -33,10 +33,11 @@ class Slot:
 
 
 class Slots:
-    """The places of a hub. `capacity` 0: there are always more."""
+    """The places of a hub. `capacity` 0: there are always more. `shut`: there are none, whatever it is."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
+        self.shut = False
         self.waiting = 0
         self._held: set[Slot] = set()
         self._queues: OrderedDict[str, deque[Slot]] = OrderedDict()  # the principal whose turn it is comes first
@@ -64,12 +65,20 @@ class Slots:
             self._withdraw(slot)
         elif slot in self._held:
             self._held.discard(slot)
-            while self._queues and not self._full:
-                self._give(self._next())
+            self._fill()
+
+    def open(self) -> None:
+        """There are places (again): those that wait get them."""
+        self.shut = False
+        self._fill()
+
+    def _fill(self) -> None:
+        while self._queues and not self._full:
+            self._give(self._next())
 
     @property
     def _full(self) -> bool:
-        return 0 < self.capacity <= len(self._held)
+        return self.shut or 0 < self.capacity <= len(self._held)
 
     def _give(self, slot: Slot) -> None:
         self._held.add(slot)

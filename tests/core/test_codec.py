@@ -15,6 +15,7 @@ from trialogue.core import codec, letters
 from trialogue.core.codec import Unreadable, decode_events, decode_letter, encode_events, encode_letter
 from trialogue.core.errors import CloseCode, Fault
 from trialogue.core.events import (
+    Announced,
     CancelResult,
     Custom,
     Ended,
@@ -63,6 +64,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(Status, texts, st.sampled_from(["queued", "waiting", "retrieving", "generating", "pipeline"]), bodies),
     endings,
     st.builds(Fenced, counts, texts, st.booleans()),
+    st.builds(Announced, bodies),
     st.builds(
         Snapshot,
         st.lists(st.builds(Remembered, st.binary(min_size=8, max_size=8), endings), max_size=2).map(tuple),
@@ -88,12 +90,14 @@ all_letters: st.SearchStrategy[letters.Letter] = st.one_of(
     st.builds(letters.Shown, *to_owner, texts, counts),
     st.builds(letters.Types, *to_owner, st.booleans()),
     st.builds(letters.Postpone, *to_owner, texts),
-    st.builds(letters.Delete, *sent),
-    st.builds(letters.Hand, *sent, bodies),
+    st.builds(letters.Count, *to_owner),
+    st.builds(letters.Hand, *to_owner, bodies),
+    st.builds(letters.Delete, *to_owner),
     st.builds(letters.Tell, *to_client, replies),
     st.builds(
         letters.Dismiss, *to_client, st.sampled_from(CloseCode), texts, st.none() | st.builds(Goaway, texts, counts)
     ),
+    st.builds(letters.Counted, *to_owner, counts),
     st.builds(letters.NotMine, *sent),
 )
 

@@ -12,7 +12,7 @@ from support.memory import MemoryTransport, Scripted, settle
 from support.memory_store import MemoryStore, Server
 from trialogue import Connection, Handshake, Hub, Limits, Position, dialect_for
 from trialogue.core.dialects import DialectName
-from trialogue.nodes import AnySession
+from trialogue.ownership import AnySession
 from trialogue.session import Session
 
 
@@ -117,3 +117,31 @@ async def cluster(
         finally:
             scripted.let_go()
             nursery.cancel_scope.cancel()
+
+
+# What clients were told.
+
+
+def ends(transport: MemoryTransport) -> list[tuple[str, str]]:
+    return [
+        (frame["message_id"], frame.get("finish_reason") or frame["error_code"])
+        for frame in transport.told("stream_end", "stream_error")
+    ]
+
+
+def tokens(transport: MemoryTransport, name: str) -> str:
+    return "".join(frame["token"] for frame in transport.told("stream_token") if frame["message_id"] == name)
+
+
+def position(transport: MemoryTransport) -> Position:
+    """Where a good client would resume."""
+    at = Position.parse(transport.frames[0]["position"])
+    for frame in transport.frames[1:]:
+        if "offset" in frame:
+            at = Position(frame.get("epoch", at.epoch), frame["offset"])
+    return at
+
+
+async def two(it: Cluster, **options: Any) -> tuple[MemoryTransport, MemoryTransport]:
+    """A client at the owner `a`, another at `b`."""
+    return await it.a.connect(**options), await it.b.connect(**options)

@@ -17,6 +17,7 @@ from pydantic_core import ArgsKwargs, from_json, to_json
 from trialogue.core import letters
 from trialogue.core.dialects import dump
 from trialogue.core.events import (
+    Announced,
     CancelResult,
     Confirmed,
     Custom,
@@ -58,6 +59,7 @@ EVENTS: Kinds = {
     "r": Receipt,
     "F": Fenced,
     "S": Snapshot,
+    "A": Announced,
 }
 REPLIES: Kinds = {
     **EVENTS,
@@ -80,10 +82,12 @@ LETTERS: Kinds = {
     "a": letters.Shown,
     "y": letters.Types,
     "l": letters.Postpone,
+    "c": letters.Count,
     "d": letters.Delete,
     "j": letters.Hand,
     "t": letters.Tell,
     "b": letters.Dismiss,
+    "u": letters.Counted,
     "n": letters.NotMine,
 }
 

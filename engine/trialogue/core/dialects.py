@@ -16,6 +16,7 @@ from pydantic_core import from_json, to_json
 
 from trialogue.core.errors import Lang
 from trialogue.core.events import (
+    Announced,
     CancelResult,
     Confirmed,
     Custom,
@@ -255,7 +256,7 @@ class SeedDialect(Dialect):
                 }
             case Failed():
                 return self._failed(event)
-            case UserMessage() | Status() | Receipt() | Tokens() | Fenced() | Snapshot():
+            case UserMessage() | Status() | Receipt() | Tokens() | Fenced() | Snapshot() | Announced():
                 return None
             case _:
                 assert_never(event)

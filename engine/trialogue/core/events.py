@@ -140,7 +140,15 @@ class Snapshot:
     confirmed_id: str | None = None
 
 
-Event = UserMessage | Started | Tokens | Sources | Status | Ended | Failed | Receipt | Fenced | Snapshot
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """An application's frame for everybody on all nodes. It stands in a stream of its own, in no session's."""
+
+    message_id: ClassVar[str] = ""
+    body: Mapping[str, Any]
+
+
+Event = UserMessage | Started | Tokens | Sources | Status | Ended | Failed | Receipt | Fenced | Snapshot | Announced
 
 
 def width(event: Event) -> int:

@@ -96,11 +96,12 @@ class Postpone:
 
 
 @dataclass(frozen=True, slots=True)
-class Delete:
-    """Somebody wants the session forgotten."""
+class Count:
+    """An errand asks how many connections the session has, on all nodes."""
 
     key: tuple[str, str]
     sender: str
+    client: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,17 @@ class Hand:
 
     key: tuple[str, str]
     sender: str
+    client: int
     body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Somebody wants the session forgotten."""
+
+    key: tuple[str, str]
+    sender: str
+    client: int
 
 
 # ── To the node of a client ──────────────────────────────────────────────────────────────────────────────────────
@@ -142,6 +153,16 @@ class Dismiss:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """What an errand asked (`Count`, `Hand`, `Delete`) is done; so many connections the session had then."""
+
+    key: tuple[str, str]
+    sender: str
+    client: int
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
 class NotMine:
     """The sender does not own the session (any more): ask the store who does."""
 
@@ -149,4 +170,9 @@ class NotMine:
     sender: str
 
 
-Letter = Attach | Detach | AskSubmit | AskCancel | Shown | Types | Postpone | Delete | Hand | Tell | Dismiss | NotMine
+Inquiry = Count | Hand | Delete
+"""What is answered with `Counted`, or with `NotMine` if it was not done."""
+
+ForOwner = Attach | Detach | AskSubmit | AskCancel | Shown | Types | Postpone | Inquiry
+
+Letter = ForOwner | Tell | Dismiss | Counted | NotMine
