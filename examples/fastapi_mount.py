@@ -25,4 +25,4 @@ app.router.add_websocket_route("/chat-ws", chat)
 
 @app.get("/connected/{session_id}")
 async def connected(session_id: str):
-    return {"connected": chat.hub.is_connected(session_id)}
+    return {"connected": await chat.everywhere.is_connected(session_id)}

@@ -14,6 +14,27 @@ app = FastAPI(lifespan=chat.lifespan)
 app.router.add_websocket_route("/chat-ws", chat)
 
 
+@app.get("/connected/{session_id}")
+async def connected(session_id: str):
+    return {"connected": await chat.everywhere.is_connected(session_id)}
+
+
+@app.post("/send/{session_id}")
+async def send(session_id: str, body: dict):
+    return {"told": await chat.everywhere.send_json(session_id, body)}
+
+
+@app.post("/broadcast")
+async def broadcast(body: dict):
+    await chat.everywhere.broadcast(body)
+    return {}
+
+
+@app.delete("/session/{session_id}")
+async def delete(session_id: str):
+    return {"deleted": await chat.everywhere.delete("", session_id)}
+
+
 @app.get("/health")
 async def health():
     """What the host serves itself; and how many tasks there are, of Trio's and, where that is the guest, asyncio's."""

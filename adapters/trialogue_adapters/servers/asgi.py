@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import trio
 
-from trialogue import Connection, Hub, Limits, Policy, Tracer
+from trialogue import Connection, Everywhere, Hub, Limits, Policy, Tracer
 from trialogue.core.dialects import DialectName
 from trialogue_adapters import spec, web
 from trialogue_adapters.auth import Gate
@@ -26,6 +26,7 @@ from trialogue_adapters.mounting import Border, EngineEnded, HostTransport, Moun
 from trialogue_adapters.servers import onerag_http, sse
 from trialogue_adapters.servers.answers import Answer, error_answer, refusal, send_answer
 from trialogue_adapters.servers.asgi_transport import AsgiTransport, Receive, Send
+from trialogue_adapters.servers.calls import Calls
 from trialogue_adapters.servers.echo import PATH as ECHO_PATH
 from trialogue_adapters.servers.echo import echo
 from trialogue_adapters.servers.guard import first_cause
@@ -66,7 +67,7 @@ PAGE_HEADERS: Sequence[tuple[bytes, bytes]] = (
 
 
 class App:
-    """One engine behind ASGI. `hub` is for applications: `is_connected`, `send_json`, `broadcast`."""
+    """One engine behind ASGI. `everywhere` is for applications: `is_connected`, `send_json`, `delete`."""
 
     def __init__(
         self,
@@ -92,6 +93,7 @@ class App:
             self.meter.registry.register(StoreMetrics(store))
         self.hub = Hub(limits=limits, meter=self.meter, tracer=tracer, store=store, durability=durability)
         self.meter.watch(self.hub)
+        self.everywhere = Calls(Everywhere(self.hub), lambda: self._mount)
         self.operations = Operations(self.hub, self.meter)
         self.reception = Reception(self.hub, gate or Gate(), policy, heartbeat, proxies, dialect)
         self.test_echo = test_echo

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote_to_bytes
 from trialogue import SUBPROTOCOL, Handshake, Hub, Policy, Position
 from trialogue.core.choice import dialect_for
 from trialogue.core.dialects import Dialect, DialectName
-from trialogue.core.errors import Lang
+from trialogue.core.errors import Fault, Lang
 from trialogue.core.protocol import SESSION_ID_PATTERN
 from trialogue_adapters.auth import Caller, Denied, Gate
 from trialogue_adapters.servers.address import client_address
@@ -52,6 +52,11 @@ class Rejected(Exception):
         return cls(
             denied.status, denied.reason, [(b"www-authenticate", wanted.encode()) for wanted in denied.challenges]
         )
+
+    @classmethod
+    def store_gone(cls) -> Rejected:
+        """Whose session it is, or what it holds, cannot be known now."""
+        return cls(503, Fault("WS-009").render("en")[0], RETRY_SOON, "WS-009")
 
     @property
     def body(self) -> bytes:

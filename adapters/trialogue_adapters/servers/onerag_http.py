@@ -18,10 +18,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from trialogue import Hub
+from trialogue import Everywhere, Hub, StoreGone
 from trialogue.core.dialects import dump
 from trialogue.core.events import Ended
-from trialogue.nodes import AnySession
+from trialogue.ownership import AnySession
 from trialogue_adapters.auth import Caller, Denied, Grant
 from trialogue_adapters.servers.answers import PRIVATE_JSON, Answer, refusal
 from trialogue_adapters.servers.conversation import Exchange, exchanges, messages
@@ -57,6 +57,8 @@ async def answer(reception: Reception, scope: MutableMapping[str, Any], path: st
         return refusal(Rejected.denied(denied), (*VARY, *cors))
     except Rejected as rejected:
         return refusal(rejected, (*VARY, *cors))
+    except StoreGone:
+        return refusal(Rejected.store_gone(), (*VARY, *cors))
     return status, dump(body), (*PRIVATE_JSON, *VARY, *cors)
 
 
@@ -78,7 +80,7 @@ async def _perform(
         return 200, _history(await _find(hub, grant, session_id), scope.get("query_string", b""))
     if route["info"]:
         return 200, _info(await _find(hub, grant, session_id))
-    if not hub.delete(grant.principal, session_id):
+    if not await Everywhere(hub).delete(grant.principal, session_id):
         raise _unknown()
     return 200, {"message": "Session deleted", "session_id": session_id, "timestamp": _now()}
 

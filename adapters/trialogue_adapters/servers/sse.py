@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import trio
 
-from trialogue import Connection, Disconnected, Handshake, Position, SseDialect, Turn
+from trialogue import Connection, Disconnected, Handshake, Position, SseDialect, StoreGone, Turn
 from trialogue.core.dialects import dump
 from trialogue.core.errors import Fault, Lang
 from trialogue_adapters.auth import Caller, Denied
@@ -124,6 +124,9 @@ async def cancel(reception: Reception, scope: Scope, receive: Receive, send: Sen
         results = await reception.hub.cancel(handshake.principal, post.session_id, post.message_id)
         if not results:
             raise _rejection(Fault("WS-007"), "en")
+    except StoreGone:
+        await send_answer(send, scope["method"], *refusal(Rejected.store_gone()))
+        return
     except Rejected as rejected:
         await send_answer(send, scope["method"], *refusal(rejected))
         return
@@ -144,7 +147,7 @@ async def _open(reception: Reception, scope: Scope, receive: Receive) -> tuple[H
         raise Rejected(413, f"more than {reception.hub.limits.max_frame_bytes} bytes")
     handshake = reception.admit(caller, address, session_id, after=after, turn=message_id)
     turn = Turn(message_id, post.message, post.on_busy or handshake.default_policy)
-    fault = reception.hub.foresee(handshake.principal, session_id, turn)
+    fault = await reception.hub.foresee(handshake.principal, session_id, turn)
     if fault:
         reception.hub.meter.refused(fault.code)
         raise _rejection(fault, lang)
