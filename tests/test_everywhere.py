@@ -1,41 +1,20 @@
-"""`everywhere.py` with `inquiries.py`: what applications call, on the owner's node, on a guest's, on one without it."""
+"""`everywhere.py`: what applications call, on the owner's node, on a guest's, on one without it."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from support.memory import MemoryTransport, Scripted, bench
-from support.nodes import Cluster, Node, a_while, cluster, ends, two
+from support.memory import bench
+from support.nodes import NEWS, Cluster, a_while, at, cluster, ends, left, news, two
 from trialogue import Everywhere, StoreGone
 from trialogue.core.events import Ended
-from trialogue.guests import GATHER_SECONDS
 from trialogue.nodes import INQUIRY_SECONDS, VISIT_SECONDS
 
 KEY = ("", "s")
-NEWS = {"type": "news", "n": 1}
 CALLERS = ("a", "b", "c")
 """The session's owner, a node with a client of it, and one that has nothing of it."""
-
-
-def at(node: Node) -> Everywhere:
-    return Everywhere(node.hub)
-
-
-def news(*transports: MemoryTransport) -> list[list[int]]:
-    return [[frame["n"] for frame in transport.told("news")] for transport in transports]
-
-
-def left(it: Cluster) -> tuple[Any, ...]:
-    """What there still is of any session, but for the floor of its epochs."""
-    return (
-        [node.hub.sessions for node in it.nodes.values() if node.hub.sessions and not node.store.dead],
-        list(it.server.streams),
-        list(it.server.owners),
-    )
 
 
 # ── Without a store ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -114,53 +93,6 @@ async def test_a_deleted_session_ends_on_all_nodes(caller: str, autojump_clock: 
         assert [event.fresh for event in it.events()] == [True], "another stream"
 
 
-async def test_who_comes_while_a_session_is_being_deleted_comes_back_to_the_next(autojump_clock: MockClock) -> None:
-    async with cluster(service=lambda: Scripted(obeys=False)) as it:
-        one, _ = await two(it)
-        await it.ask(one, "m")
-        assert await at(it.c).delete("", "s")
-        late = [await node.connect() for node in it.nodes.values()]
-        assert [client.closed for client in late] == [(1012, "restart")] * 3
-        [goaway] = late[2].told("goaway")
-        await trio.sleep(goaway["retry_after_ms"] / 1000)
-        await it.c.connect()
-        assert [event.fresh for event in it.events()] == [True], "another stream"
-
-
-async def test_a_broadcast_reaches_everybody_once_and_in_one_order(autojump_clock: MockClock) -> None:
-    async with cluster() as it:
-        devices = [*await two(it), await it.c.connect("t"), await it.c.connect("u", principal="somebody")]
-        async with trio.open_nursery() as nursery:
-            for caller in CALLERS:
-                for n in range(3):
-                    nursery.start_soon(at(it.nodes[caller]).broadcast, {"type": "news", "n": f"{caller}{n}"})
-        await a_while()
-        told = news(*devices)
-        assert told[0] == told[1] == told[2] == told[3]
-        assert sorted(map(str, told[0])) == sorted(f"{caller}{n}" for caller in CALLERS for n in range(3))
-        assert not any(principal == session_id == "" for principal, session_id in it.server.owners)
-
-
-async def test_a_broadcast_outlives_who_died_with_it_and_a_store_that_was_away(autojump_clock: MockClock) -> None:
-    async with cluster() as it:
-        _, two_ = await two(it)
-        it.server.owners["", ""] = it.a.store.node  # it dies in the midst of one
-        it.a.kill()
-        await at(it.b).broadcast(NEWS)
-        await a_while()
-        assert news(two_) == [[1]]
-        it.server.up = False
-        with pytest.raises(StoreGone):
-            await at(it.c).broadcast({**NEWS, "n": 2})
-        it.server.wipe()
-        it.server.up = True
-        await trio.sleep(5)
-        late = await it.c.connect("t")
-        await at(it.b).broadcast({**NEWS, "n": 3})
-        await a_while()
-        assert news(two_, late) == [[1, 3], [3]]
-
-
 # ── Nobody owns it ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -202,20 +134,6 @@ async def test_a_session_that_only_the_store_has_is_deleted(autojump_clock: Mock
         assert await it.b.hub.find("", "s") is None
 
 
-@pytest.mark.parametrize("after", [0.0, 0.01, 0.06, 0.2])
-async def test_while_a_session_goes_from_owner_to_owner_nobody_is_missed(
-    after: float, autojump_clock: MockClock
-) -> None:
-    async with cluster() as it, trio.open_nursery() as nursery:
-        _, two_ = await two(it)
-        nursery.start_soon(it.a.hub.drain, 1)
-        await trio.sleep(after)
-        assert await at(it.c).is_connected("s")
-        assert await at(it.c).send_json("s", NEWS) == 1
-        await a_while()
-        assert news(two_) == [[1]]
-
-
 async def test_an_owner_that_was_killed_is_waited_for_and_nobody_is_missed(autojump_clock: MockClock) -> None:
     async with cluster() as it:
         _, two_ = await two(it)
@@ -225,31 +143,6 @@ async def test_an_owner_that_was_killed_is_waited_for_and_nobody_is_missed(autoj
         assert 4 < trio.current_time() - asked_at < INQUIRY_SECONDS
         await a_while()
         assert news(two_) == [[1]]
-
-
-async def test_what_was_asked_of_a_node_in_the_instant_it_was_killed_is_asked_of_the_next(
-    autojump_clock: MockClock,
-) -> None:
-    async with cluster() as it, trio.open_nursery() as nursery:
-        it.server.latency = 0.1
-        _, two_ = await two(it)
-        await trio.sleep(1)
-        nursery.start_soon(at(it.c).delete, "", "s")
-        await trio.sleep(0.25)  # the letter is under way
-        it.a.kill()
-        await trio.sleep(INQUIRY_SECONDS)
-        assert two_.closed == (1000, "the session was deleted")
-        assert left(it) == ([], [], [])
-
-
-async def test_after_a_take_over_a_deletion_waits_for_the_clients_to_be_told(autojump_clock: MockClock) -> None:
-    async with cluster() as it:
-        _, two_ = await two(it)
-        it.a.kill()
-        await trio.sleep(4.9)
-        assert await at(it.c).delete("", "s")
-        await a_while(GATHER_SECONDS)
-        assert two_.closed == (1000, "the session was deleted")
 
 
 # ── The store ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -269,21 +162,6 @@ async def test_without_the_store_nothing_is_known_and_that_is_told(caller: str, 
         it.server.up = True
         await trio.sleep(5)
         assert await at(it.nodes[caller]).send_json("s", NEWS) == 2
-
-
-async def test_an_answer_that_is_lost_with_the_store_is_not_waited_for(autojump_clock: MockClock) -> None:
-    async with cluster() as it, trio.open_nursery() as nursery:
-        it.server.latency = 0.1
-        await two(it)
-        await trio.sleep(1)
-
-        async def ask() -> None:
-            with pytest.raises(StoreGone, match="before another node had answered"):
-                await at(it.c).send_json("s", NEWS)
-
-        nursery.start_soon(ask)
-        await trio.sleep(0.25)
-        it.server.up = False
 
 
 async def test_it_is_said_that_the_hub_does_not_run(autojump_clock: MockClock) -> None:

@@ -10,7 +10,7 @@ import trio
 
 from support.memory import MemoryTransport, Scripted, settle
 from support.memory_store import MemoryStore, Server
-from trialogue import Connection, Handshake, Hub, Limits, Position, dialect_for
+from trialogue import Connection, Everywhere, Handshake, Hub, Limits, Position, dialect_for
 from trialogue.core.dialects import DialectName
 from trialogue.ownership import AnySession
 from trialogue.session import Session
@@ -145,3 +145,25 @@ def position(transport: MemoryTransport) -> Position:
 async def two(it: Cluster, **options: Any) -> tuple[MemoryTransport, MemoryTransport]:
     """A client at the owner `a`, another at `b`."""
     return await it.a.connect(**options), await it.b.connect(**options)
+
+
+# What applications call.
+
+NEWS = {"type": "news", "n": 1}
+
+
+def at(node: Node) -> Everywhere:
+    return Everywhere(node.hub)
+
+
+def news(*transports: MemoryTransport) -> list[list[int]]:
+    return [[frame["n"] for frame in transport.told("news")] for transport in transports]
+
+
+def left(it: Cluster) -> tuple[Any, ...]:
+    """What there still is of any session, but for the floor of its epochs."""
+    return (
+        [node.hub.sessions for node in it.nodes.values() if node.hub.sessions and not node.store.dead],
+        list(it.server.streams),
+        list(it.server.owners),
+    )
