@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator
 from functools import wraps
 from inspect import iscoroutinefunction
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -38,7 +39,8 @@ def three(_nodes: Cluster) -> Generator[Cluster]:
     assert not _nodes.crashes()
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test that hangs is ended by Trio, in time.
 
     pytest-timeout ends one by an exception out of a signal: that tears its Trio run to pieces, no other test of the
@@ -47,13 +49,14 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """
     if isinstance(item, pytest.Function) and iscoroutinefunction(item.obj):
         marker = item.get_closest_marker("timeout")
-        item.obj = _in_time(item.obj, (marker.args[0] if marker else float(item.config.getini("timeout"))) - MARGIN)
+        limit = marker.args[0] if marker else float(item.config.getini("timeout"))
+        item.obj = _until(monotonic() + limit - MARGIN, item.obj)
 
 
-def _in_time(test: Callable[..., Coroutine[Any, Any, None]], seconds: float) -> Callable[..., Any]:
+def _until(deadline: float, test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:
     @wraps(test)
     async def limited(**fixtures: Any) -> None:
-        with trio.fail_after(seconds):
+        with trio.fail_after(max(0.0, deadline - monotonic())):
             await test(**fixtures)
 
     return limited
