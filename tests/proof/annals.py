@@ -16,8 +16,19 @@ from typing import Any
 from support.memory_store import Server
 from trialogue import Position
 from trialogue.core.dialects import V1Dialect
-from trialogue.core.events import Ended, Event, Failed, Fenced, Receipt, Sources, Started, Status, Tokens, UserMessage
-from trialogue.shared_log import length
+from trialogue.core.events import (
+    Ended,
+    Event,
+    Failed,
+    Fenced,
+    Receipt,
+    Sources,
+    Started,
+    Status,
+    Tokens,
+    UserMessage,
+    width,
+)
 from trialogue.store import Key, Stored
 
 Frame = dict[str, Any]
@@ -50,7 +61,7 @@ class Age:
 
     def take(self, one: Stored, inherited: Container[str]) -> None:
         """`inherited`: what former ages had accepted. Here it can only end: its owner may know that it is not over."""
-        self.ends[one.epoch] = one.offset + length(one.event)
+        self.ends[one.epoch] = one.offset + width(one.event)
         for told in self._dialect.feed(one.offset, one.event):
             frame = json.loads(told)
             frame.pop("epoch", None)
@@ -140,7 +151,7 @@ class Annals(Server):
         if one.offset < max(age.ends.values(), default=0):
             self._complain(f"{one} is an offset that was there before, after {self._last}")
         age.take(one, self._inherited)
-        self._last = one.epoch, one.offset + length(one.event) - 1
+        self._last = one.epoch, one.offset + width(one.event) - 1
 
     @property
     def _inherited(self) -> Container[str]:

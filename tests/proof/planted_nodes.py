@@ -15,12 +15,12 @@ from proof.planted import Plant, no_fence
 from support.memory_store import Server
 from trialogue import Position
 from trialogue.core.dialects import Muted
-from trialogue.core.events import Event, Fenced
+from trialogue.core.events import Event, Fenced, width
 from trialogue.history import History
 from trialogue.log import Entry
 from trialogue.nodes import Nodes
 from trialogue.remote_session import RemoteSession
-from trialogue.shared_log import SharedLog, length
+from trialogue.shared_log import SharedLog
 from trialogue.store import Claim, Key, Stored, Verdict
 
 
@@ -88,7 +88,7 @@ def a_stale_append_is_taken(patch: pytest.MonkeyPatch) -> None:
             return verdict
         for event in events:
             self.streams[key].append(Stored(epoch, offset, event))
-            offset += length(event)
+            offset += width(event)
         self.notify()
         return Verdict.WRITTEN
 
