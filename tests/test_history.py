@@ -11,6 +11,7 @@ from trialogue.core.events import (
     Ended,
     Event,
     Failed,
+    Fenced,
     Receipt,
     Remembered,
     Snapshot,
@@ -214,6 +215,7 @@ def test_settling_forgets_the_oldest_turns_that_the_ledger_has_forgotten() -> No
 
 def test_a_newcomer_begins_at_the_running_turn_or_at_the_end() -> None:
     assert Told().history.place(None) == (0, "new")
+    assert Told(Fenced(EPOCH, "here", fresh=True)).history.place(None) == (1, "new")  # nobody has asked anything
     told = Told(*whole("a"))
     assert told.history.place(None) == (5, "attached")
     told.tell(asked("b"), begun("b"), Tokens("b", 0, ["x"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -15,7 +16,7 @@ from trialogue.core.errors import CloseCode
 from trialogue.core.events import CancelResult, Ended, Fenced, Goaway, Presence, Started, Tokens
 from trialogue.core.letters import Dismiss, Letter, Tell
 from trialogue.remote_client import RemoteClient
-from trialogue.shared_log import SharedLog
+from trialogue.shared_log import BEHIND_EVENTS, BEHIND_TOKENS, SharedLog
 
 KEY = ("ann", "s")
 STARTED = Started("m", "s", "t")
@@ -58,6 +59,29 @@ async def test_a_reply_goes_at_once_when_all_is_in_the_store(autojump_clock: Moc
     async with owner() as it:
         it.client().reply(PRESENCE)
         assert it.letters == [it.tell(1)]
+
+
+async def test_tokens_hurry_for_it_until_it_has_gone_however_often_it_leaves(autojump_clock: MockClock) -> None:
+    server = Server(latency=0.0)
+    store = MemoryStore(server)
+    async with store.open(Noted()):
+        fence = (await store.claim(KEY, None, Position(0, 0))).fence
+        assert fence
+        log = SharedLog(KEY, store, fence, 1 << 20, lambda more: None, "behind")
+        log.absorb([(0, Fenced(fence.epoch, store.node, fresh=True))])
+        log.own(lambda verdict, events: None)
+        clients = [RemoteClient(KEY, log, "there", away, 0, "here", lambda *sent: None) for away in (1, 2)]
+        waits = []
+        for _ in range(3):
+            began, entries = trio.current_time(), len(server.streams[KEY])
+            log.append_tokens(Tokens("m", log.end, ["a"]), 1)
+            while len(server.streams[KEY]) == entries:
+                await trio.sleep(0.001)
+            waits.append(trio.current_time() - began)
+            clients[0].leave()
+            if len(waits) > 1:
+                clients[1].leave()
+        assert waits == pytest.approx([BEHIND_EVENTS, BEHIND_EVENTS, BEHIND_TOKENS], abs=0.003)
 
 
 async def test_what_is_told_waits_for_its_cause_and_says_where_that_ends(autojump_clock: MockClock) -> None:

@@ -93,6 +93,17 @@ def test_behind_everybody_sees_it_at_once_and_it_may_wait_for_company() -> None:
     assert len(it.seen) == 4
 
 
+def test_behind_tokens_hurry_for_a_client_at_another_node() -> None:
+    it = Owned("behind")
+    it.log.followed_elsewhere(2)
+    it.log.followed_elsewhere(-1)
+    it.say(0, "a")
+    it.store.write()
+    it.log.followed_elsewhere(-1)
+    it.say(1, "b")
+    assert it.store.asked == [BEHIND_EVENTS, BEHIND_TOKENS]
+
+
 def test_tokens_that_wait_together_are_one_event_and_nobody_elses_list_is_changed() -> None:
     it = Owned()
     texts = ["a"]

@@ -171,7 +171,7 @@ class Settings(BaseSettings):
     log_durability: Literal["ahead", "behind"] = Field(
         "ahead", description="Is an entry in the shared log before a client sees it, or after?"
     )
-    """`behind`: clients do not wait for the store, and a node that is lost may take up to 0.1 s of what they saw with
+    """`behind`: clients do not wait for the store, and a node that is lost may take up to 0.2 s of what they saw with
     it."""
     workers: Annotated[int, Field(ge=1)] = Field(1, description="Processes; more than one need --redis-url.")
     """They are behind one listening socket. `--ops-port` is the first one's; the others have those after it."""

@@ -154,7 +154,7 @@ class History:
         log = self.log
         first, last = (self._turn_start(), log.end) if message_id is None else self._extent(message_id)
         if after is None:
-            return first, "attached" if log.end else "new"
+            return first, "attached" if self.past or self._unended else "new"  # a fence is nobody's message
         if not log.covers(after):
             return first, "gap"
         return min(after.offset, last), "replayed"

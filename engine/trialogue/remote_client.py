@@ -27,7 +27,7 @@ class RemoteClient:
     what is in the store counts as sent. A reader that is slow is slow at its own node.
     """
 
-    __slots__ = ("_away", "_follower", "_log", "_me", "_send", "key", "node", "number", "start", "traceparent")
+    __slots__ = ("_away", "_follower", "_here", "_log", "_me", "_send", "key", "node", "number", "start", "traceparent")
 
     def __init__(
         self, key: Key, log: SharedLog, node: str, away: int, start: int, me: str, send: Callable[[str, Letter], None]
@@ -41,7 +41,9 @@ class RemoteClient:
         self._log = log
         self._me = me
         self._send = send
+        self._here = True
         self._follower: Follower = log.follow(start, self._poke)
+        log.followed_elsewhere(1)
         self._poke(())
 
     def __repr__(self) -> str:
@@ -75,4 +77,7 @@ class RemoteClient:
 
     def leave(self) -> None:
         """It has gone. Idempotent."""
-        self._follower.close()
+        if self._here:
+            self._here = False
+            self._log.followed_elsewhere(-1)
+            self._follower.close()

@@ -23,10 +23,10 @@ from trialogue.store import Key, Store, Stored, Verdict
 
 Durability = Literal["ahead", "behind"]
 
-BEHIND_TOKENS, BEHIND_EVENTS = 0.1, 0.005
+BEHIND_TOKENS, BEHIND_EVENTS = 0.2, 0.005
 """Seconds that tokens, and anything else, may wait for company where clients need not wait for the store. At 26.7
-tokens/s 2.7 of a session become one entry, which is what pays for the store's work; an ending is not held up by that.
-"""
+tokens/s 5.3 of a session become one entry, which is what pays for the store's work; an ending is not held up by that,
+nor are tokens that somebody follows at another node."""
 
 Lost = Callable[[Verdict, Sequence[Event]], None]
 """Called when an append was refused or is not known to have arrived, with all events that were pending. From then on
@@ -81,6 +81,7 @@ class SharedLog:
     __slots__ = (
         "_behind",
         "_calls",
+        "_elsewhere",
         "_epochs",
         "_held",
         "_key",
@@ -106,6 +107,7 @@ class SharedLog:
         self._store = store
         self._behind = durability == "behind"
         self._token_wait = BEHIND_TOKENS if self._behind else 0.0
+        self._elsewhere = 0
         self._mirror = MemoryLog(first.epoch, keep_bytes, count, first.offset)
         self._mirror.settle(first.offset)  # until somebody has read what runs, nothing may be trimmed
         self._epochs = [first]
@@ -245,6 +247,12 @@ class SharedLog:
             self._ask(lane, self._token_wait)
         if self._behind:
             self._mirror.append_tokens(tokens, size)
+
+    def followed_elsewhere(self, change: int) -> None:
+        """So many more clients, or fewer, follow the stream at other nodes: what they see comes by way of the store."""
+        self._elsewhere += change
+        if self._behind:
+            self._token_wait = BEHIND_EVENTS if self._elsewhere else BEHIND_TOKENS
 
     def _ask(self, lane: _Lane, within: float) -> None:
         if within < lane.asked:
