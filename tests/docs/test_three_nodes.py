@@ -16,7 +16,7 @@ import trio
 from trio_websocket import open_websocket_url
 
 from support.server import _family, environment
-from support.valkey import _free_port, valkey_binary
+from support.valkey import free_port, valkey_binary
 
 RUN = Path(__file__).parents[2] / "examples" / "three-nodes" / "run.py"
 
@@ -26,7 +26,7 @@ async def test_the_example_runs(tmp_path: Path) -> None:
     if not shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
         pytest.skip("nginx is not installed")
     valkey_binary()
-    port, log = _free_port(), tmp_path / "log"
+    port, log = free_port(), tmp_path / "log"
     with log.open("w") as aside:
         process = subprocess.Popen(
             [sys.executable, str(RUN), str(port)],
