@@ -7,15 +7,16 @@ from statistics import quantiles
 import pytest
 import trio
 
-from support.cluster import Cluster, Node
+from support.cluster import Cluster
 from support.raw_client import Client, fresh, open_client, tokens
 from support.wanderer import Wanderer
 
 ROUNDS = 100
-P99_SECONDS = 0.02
-"""From a cancel on another node to the end there; or so much more than on the owner, in the same minute, on a busy
-machine."""
-SLOWER = 4
+P99_MS = 20.0
+"""From a cancel on another node to the end there."""
+QUIET_MS = 5.0
+"""The same on the owner takes less, 99 times of 100, where nothing else runs. On a busier machine the bound is for the
+median: what lies above that is the machine's doing."""
 
 
 async def test_tokens_an_interrupt_a_cancel_and_a_return_on_nodes_that_own_nothing(three: Cluster) -> None:
@@ -50,34 +51,30 @@ async def test_tokens_an_interrupt_a_cancel_and_a_return_on_nodes_that_own_nothi
     assert three.opened()["one"] == three.opened()["two"] == 1
 
 
-async def seconds_to_cancel(client: Client) -> float:
+async def ms_to_cancel(client: Client) -> float:
     message_id = await client.say(tokens=None, pace=0.01)
     await client.wait_for("stream_token", message_id)
     begun = trio.current_time()
     await client.cancel(message_id)
     assert (await client.turn(message_id))[-1]["finish_reason"] == "cancelled"
-    return trio.current_time() - begun
+    return 1000 * (trio.current_time() - begun)
 
 
 async def test_a_cancel_on_another_node_ends_the_answer_as_soon(
     three: Cluster, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def measured(node: Node) -> list[float]:
-        async with open_client(node, session, v1=True, leave=1001) as client:
-            return [1000 * await seconds_to_cancel(client) for _ in range(ROUNDS)]
-
     first, second, _ = three.nodes
     session = fresh("s")
-    async with open_client(first, session, v1=True):
-        near = quantiles(await measured(first), n=100)
-        far = quantiles(await measured(second), n=100)
+    async with open_client(first, session, v1=True) as here, open_client(second, session, v1=True) as there:
+        rounds = [(await ms_to_cancel(here), await ms_to_cancel(there)) for _ in range(ROUNDS)]
+    near, far = (quantiles(times, n=100) for times in zip(*rounds, strict=True))
     store = pytestconfig.getoption("store")
     with capsys.disabled():
         print(
             f"\ncancel to end on {store}: on another node p50 {far[49]:.1f} ms, p99 {far[98]:.1f} ms; "
             f"on the owner p50 {near[49]:.1f} ms, p99 {near[98]:.1f} ms"
         )
-    assert far[98] <= max(1000 * P99_SECONDS, SLOWER * near[98])
+    assert far[98 if near[98] <= QUIET_MS else 49] <= P99_MS
 
 
 async def test_plain_clients_of_all_nodes_are_told_the_same(three: Cluster) -> None:

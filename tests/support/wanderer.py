@@ -114,6 +114,8 @@ class Wanderer:
         query = {"lang": "en", **({"after": self.position} if self.position else {})}
         async with open_wire(node) as wire:
             client = await upgraded(wire, self.session_id, v1=True, query=query, patience=PATIENCE)
+            if client.ready["type"] != "session_ready":
+                return  # turned away: its node cannot reach the store now
             self._greet(client.ready)
             self.node, self._client = node, client
             if not self.attached.is_set():
