@@ -97,8 +97,9 @@ class Device:
 
     @property
     def _ahead_of_store(self) -> bool:
-        """May it be told what is not in the store yet?"""
-        return self._behind and isinstance(self._session, Session)
+        """May it be told what is not in the store yet? Also where the owner was, until it is known who that is now."""
+        session = self._session
+        return self._behind and (isinstance(session, Session) or session.owner is None)
 
     @property
     def _session(self) -> AnySession:
