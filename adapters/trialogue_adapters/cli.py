@@ -26,7 +26,6 @@ from trialogue.store import StoreGone
 from trialogue_adapters import spec
 from trialogue_adapters.auth import Misconfigured
 from trialogue_adapters.bridges import NotAService
-from trialogue_adapters.conformance.command import main as conformance
 from trialogue_adapters.deployment import make_app, make_hide, say_aside, with_one_secret
 from trialogue_adapters.effective import effective
 from trialogue_adapters.observability.errors import name_of
@@ -74,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         case ["spec"]:
             _say(spec.as_json().decode().rstrip())
         case ["conformance"]:
+            from trialogue_adapters.conformance.command import main as conformance  # here, for the same reason
+
             sys.exit(conformance(words[1:]))
         case ["--version" | "-V"]:
             _say(__version__)
