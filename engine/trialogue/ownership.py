@@ -322,8 +322,8 @@ class Ownership:
         self.unused(remote)
 
     @staticmethod
-    def nodes_of_guests(session: Session) -> set[str]:
-        return {client.node for client in session.clients.values() if isinstance(client, RemoteClient)}
+    def nodes_of_guests(session: Session) -> list[str]:
+        return list(dict.fromkeys(guest.node for guest in session.clients.values() if isinstance(guest, RemoteClient)))
 
     def renounce(self, key: Key, nodes: Iterable[str]) -> None:
         """Those nodes find out who owns it now, and ask again what they have no answer to; this one, maybe."""

@@ -301,8 +301,8 @@ class RemoteSession:
                     self.clients[number].cut_off({message_id})
 
     def _cut_turns(self) -> None:
-        lost = {turn.message_id for turn in self.history.unended[0]} - self.cut
-        self.cut |= lost
+        lost = [turn.message_id for turn in self.history.unended[0] if turn.message_id not in self.cut]
+        self.cut.update(lost)
         for client in tuple(self.clients.values()):
             client.cut_off(lost)
 

@@ -105,7 +105,7 @@ class MemoryStore:
         self._more = trio.Event()
         self._renewed = 0.0
         self._follows: dict[Key, tuple[tuple[int, int], Callable[[Sequence[Stored]], None]]] = {}
-        self._watched: set[str] = set()
+        self._watched: dict[str, None] = {}  # in the order of watching: a schedule plays the same in every process
         self._generation = 0  # of everything that is under way
 
     def _new_name(self, name: str) -> str:
@@ -350,7 +350,7 @@ class MemoryStore:
         self._heed.lease_lost()
 
     def watch(self, node: str) -> None:
-        self._watched.add(node)
+        self._watched[node] = None
 
     async def _poll(self) -> None:
         while True:
@@ -358,5 +358,5 @@ class MemoryStore:
             await self._pass()
             for node in list(self._watched):
                 if not self.server.alive(node):
-                    self._watched.discard(node)
+                    self._watched.pop(node, None)
                     self._heed.node_gone(node)
