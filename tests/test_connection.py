@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from support.memory import bench, settle
 from trialogue import Done, Progress
-from trialogue.session import Wake
+from trialogue.stay import Wake
 
 
 async def test_a_full_transport_is_left_alone_until_it_has_room() -> None:

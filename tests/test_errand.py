@@ -68,7 +68,7 @@ async def test_an_actor_that_crashes_over_it_answers_nobody(
 
 
 def test_repr() -> None:
-    errand = Errand()
+    errand = Errand({})
     assert errand.number < 0
     errand.reply(CancelResult("a", "cancelled"))
     assert repr(errand) == f"<Errand {errand.number}, 1 replies>"

@@ -420,70 +420,6 @@ async def test_a_pipelines_own_events_are_passed_on_to_v1(autojump_clock: MockCl
 # ── The same id again ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_repeated_id_never_generates_twice(autojump_clock: MockClock) -> None:
-    async with bench() as it:
-        client = await it.connect()
-        await it.ask(client, "a")
-        await it.ask(client, "a")
-        it.service.emit("a", "x")
-        it.service.done("a")
-        await settle()
-        await it.ask(client, "a")
-        assert len(client.told("stream_start")) == 1
-        assert [s for s in client.told("stream_status") if s["phase"] == "duplicate"]
-        assert len(it.service.sessions) == 1
-
-
-async def test_a_latecomers_repeat_is_sent_the_ended_turn(autojump_clock: MockClock) -> None:
-    async with bench() as it:
-        first = await it.connect()
-        await it.ask(first, "a")
-        it.service.emit("a", "x", "y")
-        it.service.done("a")
-        await settle()
-        late = await it.connect(dialect="seed")
-        assert late.frames == []
-        await it.ask(late, "a")
-        assert late.types() == ["stream_start", "stream_token", "stream_sources", "stream_end"]
-
-
-async def test_a_latecomers_repeat_waits_for_the_running_turn(autojump_clock: MockClock) -> None:
-    async with bench() as it:
-        first = await it.connect()
-        await it.ask(first, "a")
-        it.service.emit("a", "x")
-        it.service.done("a")
-        await settle()
-        await it.ask(first, "b")
-        late = await it.connect(dialect="seed")
-        await it.ask(late, "a")
-        assert late.types() == ["stream_start"]
-        await it.ask(first, "c")
-        assert [(f["type"], f["message_id"]) for f in late.frames] == [
-            ("stream_start", "b"),
-            ("stream_end", "b"),
-            ("stream_start", "a"),
-            ("stream_token", "a"),
-            ("stream_sources", "a"),
-            ("stream_end", "a"),
-            ("stream_start", "c"),
-        ]
-
-
-async def test_of_a_trimmed_turn_its_ending_is_told(autojump_clock: MockClock) -> None:
-    async with bench(log_bytes=2_000) as it:
-        first = await it.connect()
-        for name in ("a", "b", "c", "d"):
-            await it.ask(first, name)
-            it.service.emit(name, "x" * 1_000)
-            it.service.done(name)
-            await settle()
-        late = await it.connect(dialect="seed")
-        await it.ask(late, "a")
-        assert late.types() == ["stream_end"]
-        assert (late.frames[0]["finish_reason"], late.frames[0]["total_tokens"]) == ("stop", 1)
-
-
 async def test_the_same_id_with_other_content_is_refused(autojump_clock: MockClock) -> None:
     async with bench() as it:
         client = await it.connect(dialect="seed")
@@ -547,48 +483,6 @@ async def test_a_strange_position_is_a_gap(after: Position, autojump_clock: Mock
         assert back.told("stream_start")[0]["message_id"] == "a"
 
 
-@pytest.mark.parametrize("code", [1000, 1005])
-async def test_the_last_one_leaving_on_purpose_stops_everything(code: int, autojump_clock: MockClock) -> None:
-    async with bench() as it:
-        one, two = await it.connect(), await it.connect()
-        await it.ask(one, "a")
-        await it.ask(one, "b", on_busy="enqueue")
-        one.leave(code)
-        await settle()
-        assert it.service.open == 1
-        two.leave(code)
-        await settle()
-        assert it.service.open == 0
-        back = await it.connect(after=Position(it.hub.sessions["", "s"].log.epoch, 0))
-        assert [(e["message_id"], e["finish_reason"]) for e in back.told("stream_end")] == [
-            ("a", "cancelled"),
-            ("b", "cancelled"),
-        ]
-
-
-@pytest.mark.parametrize("code", [1001, 1006, 4001])
-async def test_a_dropped_clients_turn_goes_on_for_the_linger(code: int, autojump_clock: MockClock) -> None:
-    async with bench() as it:
-        one = await it.connect()
-        await it.ask(one, "a")
-        one.leave(code)
-        await trio.sleep(29)
-        assert it.service.open == 1
-        await trio.sleep(2)
-        assert it.service.open == 0
-
-
-async def test_coming_back_in_time_keeps_the_turn(autojump_clock: MockClock) -> None:
-    async with bench() as it:
-        one = await it.connect()
-        await it.ask(one, "a")
-        one.leave(1006)
-        await trio.sleep(20)
-        await it.connect()
-        await trio.sleep(9)  # the first token is due after 30
-        assert it.service.open == 1
-
-
 async def test_a_receipt_counts_nothing_that_nobody_was_sent(autojump_clock: MockClock) -> None:
     async with bench(Attentive(closes_after=0.2)) as it:
         one = await it.connect()
@@ -619,23 +513,6 @@ async def test_the_end_waits_in_the_log_for_who_was_away(autojump_clock: MockClo
         await trio.sleep(100)
         back = await it.connect(after=Position(it.hub.sessions["", "s"].log.epoch, last))
         assert back.types("a")[-2:] == ["stream_end", "stream_receipt"]
-
-
-async def test_a_session_lives_for_its_ttl_and_no_longer(autojump_clock: MockClock) -> None:
-    async with bench(session_ttl=600) as it:
-        one = await it.connect()
-        epoch = it.hub.sessions["", "s"].log.epoch
-        one.leave(1000)
-        await trio.sleep(599)
-        assert it.hub.sessions
-        two = await it.connect()
-        assert Position.parse(two.frames[0]["position"]).epoch == epoch
-        two.leave(1000)
-        await trio.sleep(601)
-        assert not it.hub.sessions
-        three = await it.connect(after=Position(epoch, 0))
-        assert three.frames[0]["resumed"] == "gap"
-        assert Position.parse(three.frames[0]["position"]).epoch > epoch
 
 
 async def test_a_late_fact_of_a_forgotten_generation_changes_nothing(autojump_clock: MockClock) -> None:
@@ -698,45 +575,6 @@ async def test_a_shielded_hook_does_not_hold_the_slot(autojump_clock: MockClock)
         await it.ask(client, "b")
         await trio.sleep(5.1)
         assert list(it.service.turns) == ["a", "b"]
-
-
-async def test_asking_often_for_an_old_turn_brings_it_once_and_never_into_a_running_one() -> None:
-    async with bench() as it:
-        first = await it.connect()
-        await it.ask(first, "z")
-        it.service.done("z")
-        await it.ask(first, "a")
-        await it.ask(first, "q", on_busy="enqueue")
-        late = await it.connect(dialect="seed")
-        for _ in range(20):
-            await it.ask(late, "z")
-        first.say(type="cancel", message_id="q")
-        await settle()
-        assert "z" not in [frame["message_id"] for frame in late.frames]
-        it.service.done("a")
-        await settle()
-        assert [frame["message_id"] for frame in late.told("stream_start")] == ["a", "z"]
-
-
-async def test_a_past_turn_that_had_to_wait_for_its_reader_is_not_sent_into_the_next() -> None:
-    async with bench() as it:
-        one = await it.connect(dialect="seed")
-        await it.ask(one, "a")
-        it.service.emit("a", "x")
-        it.service.done("a")
-        await settle()
-        slow = await it.connect()
-        slow.full = True
-        await it.ask(slow, "a")
-        await it.ask(one, "b")
-        it.service.emit("b", "y")
-        slow.make_room()
-        await settle()
-        assert slow.types("a") == ["stream_status"]
-        it.service.done("b")
-        await settle()
-        ends = [(frame["type"], frame["message_id"]) for frame in slow.told("stream_start", "stream_end")]
-        assert ends == [("stream_start", "b"), ("stream_end", "b"), ("stream_start", "a"), ("stream_end", "a")]
 
 
 async def test_a_queued_question_comes_once() -> None:

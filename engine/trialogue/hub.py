@@ -31,10 +31,11 @@ from trialogue.nodes import INQUIRY_SECONDS, Nodes
 from trialogue.ownership import AnySession
 from trialogue.remote_client import RemoteClient
 from trialogue.service import Service
-from trialogue.session import Client, Session
+from trialogue.session import Session
 from trialogue.shared_log import Durability
 from trialogue.shelf import Shelf
 from trialogue.slots import Slots
+from trialogue.stay import Client
 from trialogue.store import Store, StoreGone
 from trialogue.tracing import NullTracer, Tracer, session_fields
 
@@ -341,9 +342,7 @@ class Hub:
         finally:
             if self.sessions.get(session.key) is session:
                 del self.sessions[session.key]
-            self.shelf.take(session)
-            if not session.retired:
-                session.log.close()
+            session.close()
             self._changed()
 
     def _changed(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import trio
 
 from trialogue.core.letters import Counted, Inquiry, NotMine
-from trialogue.errand import Errand
+from trialogue.errand import NUMBERS
 from trialogue.store import Key, Store, StoreGone
 
 
@@ -47,7 +47,7 @@ class Inquiries:
 
         Raises StoreGone; then it may have been done. Cancelled: it may be done all the same.
         """
-        number = Errand().number
+        number = next(NUMBERS)
         question = self._open[number] = _Question(inquiry.key, node)
         try:
             self._store.watch(node)

@@ -7,8 +7,7 @@ It decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -42,8 +41,9 @@ from trialogue.core.machine import Cancel, Input, State, Submit
 from trialogue.errand import Errand
 from trialogue.history import History, Resumed
 from trialogue.log import Entry, Position
-from trialogue.session import Client, Crash, Session, Wake
+from trialogue.session import Crash, Session
 from trialogue.shared_log import SharedLog
+from trialogue.stay import Client, Wake
 from trialogue.store import Key, Store, Stored
 
 
@@ -188,23 +188,16 @@ class RemoteSession:
     def postpone(self, message_id: str, client: Client) -> None:
         self._write(Postpone(self.key, self._store.node, client.number, message_id))
 
-    @contextmanager
-    def errand(self) -> Generator[Errand]:
-        errand = Errand()
-        self.errands[errand.number] = errand
-        try:
-            yield errand
-        finally:
-            self.errands.pop(errand.number, None)
-            self._forget_asked(errand.number)
-            self._rest()
+    def errand(self) -> Errand:
+        return Errand(self.errands, self._errand_over)
+
+    def _errand_over(self, number: int) -> None:
+        self._forget_asked(number)
+        self._rest()
 
     def reserve(self) -> None:
         """The owner keeps it; here it may go, if nobody has come."""
         self._rest()
-
-    def expire(self) -> None:
-        """The owner's clock decides."""
 
     def shed(self) -> None:
         self.log.shed()

@@ -7,18 +7,15 @@ at most one input per connection and three facts per generation wait in it.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Container, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from math import inf
-from typing import Any, Protocol, assert_never
+from typing import assert_never
 
 import trio
 
-from trialogue.alarms import Alarm
 from trialogue.commons import Commons
 from trialogue.core.errors import CloseCode, Fault
 from trialogue.core.events import (
@@ -28,9 +25,6 @@ from trialogue.core.events import (
     Ended,
     Event,
     Failed,
-    Goaway,
-    Presence,
-    Replay,
     Reply,
     Snapshot,
     Started,
@@ -66,37 +60,11 @@ from trialogue.core.machine import (
 )
 from trialogue.errand import Errand
 from trialogue.generation import Generation
-from trialogue.history import History, PastTurn, Resumed
-from trialogue.log import Gap, Log, Position
+from trialogue.history import History, Resumed
+from trialogue.log import Log, Position
+from trialogue.repeats import Repeats
+from trialogue.stay import Client, Stay, Wake
 from trialogue.tracing import NULL_TRACE, Trace, TurnNames
-
-logger = logging.getLogger(__name__)
-
-
-FORGET_MS = 1000
-"""When who comes to a session that is being deleted is to come again: what ran there has closed by then, mostly."""
-
-
-class Client(Protocol):
-    """What a session knows of a connection. No method may block or raise."""
-
-    number: int
-    start: int
-    """The offset from which this connection follows the log."""
-    traceparent: str
-    """The trace that it came with, if any; see `Tracer`."""
-
-    def reply(self, reply: Reply) -> None:
-        """Hand it something, after every entry that is in the log now."""
-
-    def dismiss(self, code: CloseCode, reason: str, goaway: Goaway | None = None) -> None:
-        """Close it, after everything that it has been handed."""
-
-    def swap(self, session: Any) -> None:
-        """Its session is another object from now on, with the same log: the owner has changed."""
-
-    def cut_off(self, message_ids: Iterable[str]) -> None:
-        """These turns are lost with the store. It is told so, each once, and no entry of them, up to their ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +74,17 @@ class Crash:
     error: BaseException
 
 
-class Wake:
-    """Look whether the session has expired."""
-
-
 class Session:
     """One conversation. `key` is (principal, session id); `run` is the actor, the rest is called by its peers."""
 
     __slots__ = (
         "_commons",
-        "_deleted",
-        "_expires_at",
-        "_expiry",
         "_gone",
         "_in_hand",
         "_inbox",
-        "_linger",
         "_repeats",
         "_returns",
+        "_stay",
         "_tell",
         "_told_at",
         "_traces",
@@ -142,24 +103,21 @@ class Session:
         self.key = key
         self.log = log
         self.state = State()
-        self.clients: dict[int, Client] = {}
         self.errands: dict[int, Errand] = {}
         self.generations: dict[str, Generation] = {}
         self.confirmed_id: str | None = None
         self.cut: Container[str] = ()  # see `resume`
         self._commons = commons
         self._tell, self._inbox = trio.open_memory_channel[tuple[float, Input | Crash | Wake]](inf)
+        self._stay = Stay(log, self._tell, commons)
+        self.clients = self._stay.clients  # the same object, for good
         self._told_at = 0.0  # when what is in hand was put into the inbox
         self._in_hand: Input | Crash | Wake | None = None
         self._traces: dict[str, Trace] = {}  # of turns that are not settled
         self.history = History(log, self.generations)
-        self._repeats: list[Repeat] = []
+        self._repeats = Repeats(self.clients)
         self._returns = ("", 0)  # the turn that clients have last come back to, and how many
-        self._deleted = False
         self._gone: trio.Event | None = None  # it has been retired; set when nothing of it is open any more
-        self._linger: Alarm | None = None
-        self._expiry: Alarm | None = None
-        self._expires_at = inf
 
     def __repr__(self) -> str:
         running = self.state.running.message_id if self.state.running else None
@@ -232,61 +190,20 @@ class Session:
         return Confirmed(generation.turn.message_id if generation and generation.informed else None, self.session_id)
 
     def attach(self, client: Client) -> None:
-        """A connection has come. The others hear of it. To one that is being deleted it has come too late: it is to
-        come again, to the next of that name."""
-        self.clients[client.number] = client
-        self._vacate(None)
-        self._announce(client)
-        if self._deleted:
-            again = partial(client.dismiss, CloseCode.RESTART, "restart", Goaway("restart", FORGET_MS))
-            self._commons.alarms.set(trio.current_time(), again)  # when it has been greeted
+        """A connection has come. The others hear of it."""
+        self._stay.attach(client)
 
     def detach(self, client: Client, *, stop: bool) -> None:
         """A connection has gone: on purpose (`stop`), or lost. The last one's way decides what becomes of the turns."""
-        if self.clients.pop(client.number, None) is None:
-            return
-        self._announce(client)
-        if self.clients:
-            return
-        limits = self._commons.limits
-        self._vacate(0 if self._deleted else limits.session_ttl)
-        if stop:
-            self.tell(Cancel(None, None))
-        else:
-            self._linger = self._set_alarm(limits.linger, Cancel(None, None))
-
-    def _vacate(self, ttl: float | None) -> None:
-        """Nobody is here (for `ttl` seconds, then the session may go), or somebody is here again (None)."""
-        for alarm in (self._linger, self._expiry):
-            if alarm:
-                alarm.cancel()
-        if ttl is None:
-            self._commons.shelf.take(self)
-        else:
-            self._commons.shelf.put(self)
-        self._linger = None
-        self._expiry = None if ttl is None else self._set_alarm(ttl, Wake())
-        self._expires_at = inf if ttl is None else trio.current_time() + ttl
-
-    def _set_alarm(self, seconds: float, message: Input | Wake) -> Alarm:
-        return self._commons.alarms.set(trio.current_time() + seconds, lambda: self.tell(message))
-
-    def expire(self) -> None:
-        """Go now, or as soon as what runs has been stopped, unless somebody attaches before."""
-        self._expires_at = trio.current_time()
-        self.tell(Cancel(None, None))
-        self.tell(Wake())
+        self._stay.detach(client, stop=stop)
 
     def reserve(self) -> None:
         """It is to be there for a client that has not come yet: it lives as long as one whose last client has left."""
-        if not self.clients:
-            self._vacate(self._commons.limits.session_ttl)
+        self._stay.reserve()
 
     def delete(self) -> None:
         """Stop what runs, take nothing more, say goodbye to everybody (1000), and go once what ran has closed."""
-        self._deleted = True
-        if not self.clients:
-            self._vacate(0)
+        self._stay.delete()
         self.tell(Cancel(None, None))
         self.tell(Drain(now=False))
 
@@ -297,46 +214,37 @@ class Session:
         """
         if self._gone is None:
             self._gone = trio.Event()
-            self._commons.shelf.take(self)
-            for alarm in (self._linger, self._expiry):
-                if alarm:
-                    alarm.cancel()
+            self._stay.end()
             self._fence_all()
             self.tell(Wake())
         return self._gone
+
+    def close(self) -> None:
+        """The actor has ended for good: nobody waits for it any more, and its log goes, unless that has gone over to
+        somebody else (see `retire`)."""
+        self._stay.end()
+        if self._gone is None:
+            self.log.close()
 
     def shed(self) -> None:
         """Let go of ended turns."""
         self.log.shed()
 
-    @contextmanager
-    def errand(self) -> Generator[Errand]:
-        """For somebody who asks something and is not attached: to be replied to, for the length of the block."""
-        errand = Errand()
-        self.errands[errand.number] = errand
-        try:
-            yield errand
-        finally:
-            del self.errands[errand.number]
+    def errand(self) -> Errand:
+        """For somebody who asks something and is not attached: to be replied to, for the length of a `with` block."""
+        return Errand(self.errands)
 
     def relay_typing(self, origin: Client, active: bool) -> None:
-        for client in tuple(self.clients.values()):
-            if client is not origin:
-                client.reply(Typing(active))
+        self._stay.tell_others(origin, Typing(active))
 
     def postpone(self, message_id: str, client: Client) -> None:
         """A replay had to wait for its client, and would go into the turn that runs by now: it comes after that."""
-        self._repeats.append(Repeat(client.number, message_id))
+        self._repeats.due.append(Repeat(client.number, message_id))
 
     def ack(self, message_id: str, index: int) -> None:
         """A client has shown tokens up to `index`. Of a turn that is settled, it comes too late to matter."""
         if message_id in self.generations:
             self.generations[message_id].ack(index)
-
-    def _announce(self, cause: Client) -> None:
-        for client in tuple(self.clients.values()):
-            if client is not cause:
-                client.reply(Presence(len(self.clients)))
 
     # The actor.
 
@@ -360,13 +268,10 @@ class Session:
         except trio.WouldBlock:
             return 0.0, None
 
-    def _at_rest(self) -> bool:
-        return not self.clients and self.state.idle and not self.generations
-
     def _expired(self) -> bool:
         if self._gone is not None:
             return not self.generations
-        return self._at_rest() and trio.current_time() >= self._expires_at
+        return not self.clients and self.state.idle and not self.generations and self._stay.over
 
     def _handle(self, message: Input | Crash | Wake) -> None:
         if isinstance(message, Wake):
@@ -404,9 +309,9 @@ class Session:
                 case End(message_id, outcome):
                     begun = message_id in self.history.began
                     events.append(self._end(message_id, outcome))
-                    if begun and self._repeats:
+                    if begun and self._repeats.due:
                         self._append(events)
-                        self._send_repeats()
+                        self._repeats.send(self.history)
                 case Settle(message_id, _):
                     self._settle(message_id, events)
                 case Refuse() | Repeat() | Answer():
@@ -419,8 +324,8 @@ class Session:
 
     def _rest(self) -> None:
         """Between two steps: a drained session lets its connections go; whoever waits for a change hears of it."""
-        if self.drained and self._deleted:
-            self._dismiss(CloseCode.NORMAL, "the session was deleted")
+        if self.drained and self._stay.deleted:
+            self._stay.dismiss(CloseCode.NORMAL, "the session was deleted")
         elif self.drained:
             self._commons.goodbye(self)
         self.log.remember(self._snapshot)
@@ -522,36 +427,15 @@ class Session:
                 self._send(asker, CancelResult(message_id, outcome))
             case Repeat(asker, message_id):
                 self._send(asker, Duplicate(message_id))
-                if effect not in self._repeats:
-                    self._repeats.append(effect)
+                self._repeats.ask(effect)
                 if self.state.idle:
-                    self._send_repeats()
+                    self._repeats.send(self.history)
 
     def _send(self, asker: Asker, reply: Reply) -> None:
         if asker in self.clients:
             self.clients[asker].reply(reply)
         elif asker in self.errands:
             self.log.after(partial(self.errands[asker].reply, reply))
-
-    def _send_repeats(self) -> None:
-        """Replay ended turns to those who asked with their ids and had not been there; never inside a running turn."""
-        repeats, self._repeats = self._repeats, []
-        for repeat in repeats:
-            client = self.clients.get(repeat.asker) if repeat.asker is not None else None
-            past = self.history.past.get(repeat.message_id)
-            if client is None or past is None:
-                continue  # it has gone; or the turn is still to come, and every event of it anyway
-            if client.start < past.end:
-                continue  # it was attached: everything up to its position was sent to it
-            client.reply(self._replay(repeat.message_id, past))
-
-    def _replay(self, message_id: str, past: PastTurn) -> Replay:
-        """An ended turn's events; its ending only, when they are trimmed."""
-        try:
-            entries = self.log.read(past.start, past.end)
-        except Gap:
-            return Replay((past.ending,))
-        return Replay(tuple(event for _, event in entries if event.message_id == message_id))
 
     # Called by the hub.
 
@@ -606,11 +490,7 @@ class Session:
                 self._trace(turn.message_id).ended(Ending.FAILED, "WS-007")
                 self._settle_trace(turn.message_id)
         finally:
-            self._dismiss(CloseCode.CRASHED, "session crashed repeatedly")
-
-    def _dismiss(self, code: CloseCode, reason: str) -> None:
-        for client in tuple(self.clients.values()):
-            client.dismiss(code, reason)
+            self._stay.dismiss(CloseCode.CRASHED, "session crashed repeatedly")
 
 
 def _timestamp() -> str:

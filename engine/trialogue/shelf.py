@@ -12,20 +12,24 @@ from itertools import chain
 from typing import Protocol
 
 
-class Kept(Protocol):
-    """What the shelf knows of a session. Neither method may block or raise."""
-
-    def expire(self) -> None:
-        """Go now, or as soon as what runs has been stopped."""
+class Shedding(Protocol):
+    """What the shelf knows of a session. It may neither block nor raise."""
 
     def shed(self) -> None:
         """Let go of ended turns."""
 
 
+class Kept(Shedding, Protocol):
+    """What it knows of a vacant one. No method may block or raise."""
+
+    def expire(self) -> None:
+        """Go now, or as soon as what runs has been stopped."""
+
+
 class Shelf:
     """The vacant sessions of a hub, oldest first, and the size of all its logs. A bound of 0 is none."""
 
-    def __init__(self, max_vacant: int, max_bytes: int, everybody: Callable[[], Iterable[Kept]]) -> None:
+    def __init__(self, max_vacant: int, max_bytes: int, everybody: Callable[[], Iterable[Shedding]]) -> None:
         self.bytes = 0
         self._max_vacant = max_vacant
         self._max_bytes = max_bytes

@@ -18,6 +18,7 @@ from trialogue.generation import Generation
 from trialogue.log import Entry
 from trialogue.memory_log import _PackedRun
 from trialogue.session import Session
+from trialogue.stay import Stay
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 Steps = tuple[State, list[Effect]]
@@ -123,14 +124,14 @@ def crash_forgets_the_queue(patch: pytest.MonkeyPatch) -> None:
 
 def linger_goes_on(patch: pytest.MonkeyPatch) -> None:
     """Who comes back does not stop the clock that was set when the last one left."""
-    attach = Session.attach
+    attach = Stay.attach
 
-    def with_the_clock_running(self: Session, client: Any) -> None:
+    def with_the_clock_running(self: Stay, client: Any) -> None:
         linger, self._linger = self._linger, None
         attach(self, client)
         self._linger = linger
 
-    patch.setattr(Session, "attach", with_the_clock_running)
+    patch.setattr(Stay, "attach", with_the_clock_running)
 
 
 def hook_is_not_awaited(patch: pytest.MonkeyPatch) -> None:
