@@ -10,7 +10,7 @@ from support.memory import Attentive, settle
 from support.nodes import a_while, cluster, ends, position, tokens, two
 from trialogue import Metadata
 from trialogue.core.events import Ended, UserMessage
-from trialogue.hub import DRAIN_BATCH, DRAIN_PAUSE, MIN_RETURN_MS
+from trialogue.farewell import DRAIN_BATCH, DRAIN_PAUSE, MIN_RETURN_MS
 from trialogue.remote_session import RemoteSession
 from trialogue.session import Session
 

@@ -1,4 +1,4 @@
-"""Registry and supervisor of the sessions: finds or spawns them, restarts those that crash, sees them drained.
+"""Registry and supervisor of the sessions: finds or spawns them, restarts those that crash.
 
 One for one: a session's crash is its own. Sessions are keyed by (principal, session id), so nobody can meet somebody
 else's. Generations run in the hub's nursery, not in their session's, because an upstream that refuses to close may
@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
-from random import randrange
 from typing import Any, Self
 
 import trio
@@ -20,16 +18,16 @@ import trio
 from trialogue.admission import Admission
 from trialogue.alarms import Alarm, Alarms
 from trialogue.commons import Census, Commons
-from trialogue.core.errors import CloseCode, Fault
-from trialogue.core.events import CancelResult, Custom, Goaway
+from trialogue.core.errors import Fault
+from trialogue.core.events import CancelResult, Custom
 from trialogue.core.limits import Limits
 from trialogue.core.machine import Cancel, Drain, HandOver, State, Turn, refusal
+from trialogue.farewell import Farewell
 from trialogue.log import Log
 from trialogue.memory_log import MemoryLog
 from trialogue.metrics import Meter, NullMeter
 from trialogue.nodes import INQUIRY_SECONDS, Nodes
 from trialogue.ownership import AnySession
-from trialogue.remote_client import RemoteClient
 from trialogue.service import Service
 from trialogue.session import Session
 from trialogue.shared_log import Durability
@@ -47,15 +45,6 @@ ANSWER_SECONDS = 5.0
 MAX_CRASHES = 3
 CRASH_WINDOW = 30.0
 """More than `MAX_CRASHES` crashes of a session's actor within this many seconds, and it is closed with 1011."""
-
-DRAIN_BATCH = 100
-DRAIN_PAUSE = 0.02
-"""Sessions that a drain tells at once, and the seconds between two such batches: a goodbye takes about 0.1 ms, so that
-whoever still streams waits for 10 ms, and 10,000 connections are closed in two seconds."""
-
-RETURNS_PER_SECOND = 500
-"""How fast clients are asked to come back after a drain: half of what a listener was seen to accept."""
-MIN_RETURN_MS = 1000
 
 
 class Hub:
@@ -93,6 +82,7 @@ class Hub:
         """The other nodes, once it runs and if there is a `store`."""
         self._commons: Commons | None = None
         self._waiting = trio.lowlevel.ParkingLot()
+        self._farewell = Farewell(self, self._waiting)
 
     def __repr__(self) -> str:
         phase = "draining" if self.draining else "open" if self._commons else "closed"
@@ -139,7 +129,7 @@ class Hub:
                 nursery,
                 service=lambda: self.service,
                 changed=self._changed,
-                goodbye=self._say_goodbye,
+                goodbye=self._farewell.say_goodbye,
             )
             try:
                 async with self._among_nodes(self._commons):
@@ -362,57 +352,4 @@ class Hub:
         self.draining = True
         if self.nodes:
             self.nodes.leave()
-        with trio.move_on_after(timeout):
-            busy_first = sorted(self.sessions.values(), key=lambda session: session.state.idle)
-            leave = self._hand_over if self.nodes else lambda session: session.tell(Drain(now=False))
-            await self._in_batches(busy_first, leave, timeout / 2)
-            await self._until_drained()
-        unfinished = [session for session in self.sessions.values() if not session.drained]
-        await self._in_batches(unfinished, lambda session: session.tell(Drain(now=True)), farewell / 4)
-        with trio.move_on_after(farewell / 4):  # for upstreams to close, so that receipts and services tell the truth
-            await self._until_drained()
-        for session in tuple(self.sessions.values()):
-            self._say_goodbye(session)
-        with trio.move_on_after(farewell / 2):
-            while self.connections or (self.nodes and self.nodes.owning):
-                await self._waiting.park()
-
-    def _hand_over(self, session: AnySession) -> None:
-        session = self.sessions.get(session.key, session)  # who owns it may have changed since its batch was made up
-        self._send_away(session)
-        session.tell(HandOver())
-
-    def _send_away(self, session: AnySession) -> None:
-        """Close its connections to this node."""
-        for client in tuple(session.clients.values()):
-            if not isinstance(client, RemoteClient):
-                self._dismiss(client)
-
-    async def _in_batches(
-        self, sessions: Sequence[AnySession], leave: Callable[[AnySession], None], within: float
-    ) -> None:
-        """All of them, in that order, in `within` seconds at most."""
-        pause = min(DRAIN_PAUSE, within * DRAIN_BATCH / max(1, len(sessions)))
-        for start in range(0, len(sessions), DRAIN_BATCH):
-            if start:
-                await trio.sleep(pause)
-            for session in sessions[start : start + DRAIN_BATCH]:
-                leave(session)
-
-    async def _until_drained(self) -> None:
-        while undrained := [session for session in self.sessions.values() if not session.drained]:
-            for session in undrained:  # one after the other: not all of them again whenever anything changes
-                while not session.drained and self.sessions.get(session.key) is session:
-                    await self._waiting.park()
-
-    def _say_goodbye(self, session: AnySession) -> None:
-        """Close its connections with 1012; and with a store, let another node have it."""
-        self._send_away(session)
-        if self.nodes and isinstance(session, Session):
-            session.log.after(partial(self.nodes.release, session))
-
-    def _dismiss(self, client: Client) -> None:
-        """Each is told its own time to come back, so that they do not come as one."""
-        spread_ms = 1000 * self.connections // RETURNS_PER_SECOND
-        goaway = Goaway("drain", MIN_RETURN_MS + randrange(spread_ms + 1))  # noqa: S311 - no secret
-        client.dismiss(CloseCode.RESTART, "restart", goaway)
+        await self._farewell.bid(timeout, farewell)
