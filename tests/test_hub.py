@@ -214,6 +214,7 @@ async def test_a_session_that_crashes_too_often_is_closed() -> None:
         assert endings == ["m0", "m1", "m2", "m3"]
         assert ("", "s") not in it.hub.sessions
         assert other.closed is None
+        assert it.hub.shelf.vacant == 0  # its client has left by now, but it is nobody's to come back to
 
 
 async def test_three_crashes_in_half_a_minute_are_forgiven(autojump_clock: MockClock) -> None:

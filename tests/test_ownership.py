@@ -6,7 +6,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from support.memory import MemoryTransport
 from support.nodes import a_while, cluster, ends, position, tokens, two
+from trialogue import Connection, Handshake, dialect_for
 from trialogue.core.events import Failed, Fenced, Snapshot, Started, Status, UserMessage
 from trialogue.session import Session
 
@@ -282,6 +284,20 @@ async def test_what_a_node_claims_while_it_loses_its_lease_is_not_its_own(autoju
         await it.ask(one, "m")
         assert "stream_start" in one.types()
         assert "stream_start" in two_.types()
+
+
+async def test_who_comes_while_the_node_leaves_is_turned_away(autojump_clock: MockClock) -> None:
+    async with cluster("ab") as it:
+        await it.a.connect()
+        await it.b.hub.find("", "s")  # nobody is there: whoever comes next asks the store whether it is current
+        it.server.latency = 1.0
+        late = MemoryTransport()
+        async with trio.open_nursery() as nursery:  # a server's own: it outlives the hub for a moment
+            nursery.start_soon(Connection(it.b.hub, late, dialect_for("trialogue.v1", "en"), Handshake("s")).run)
+            await a_while()
+            assert not late.closed
+            it.b.scope.cancel()
+        assert late.closed == (1013, "the sessions' store is not reachable")
 
 
 async def test_an_owner_that_lets_go_tells_those_who_wait_for_its_answer(autojump_clock: MockClock) -> None:

@@ -90,9 +90,10 @@ class Ownership:
         Cancelled: the next one to come does it.
         """
         while True:
+            current = (session := self._sessions.get(key)) is not None and not await self._outdated(session)
             if self.closed:
                 raise StoreGone("this node has left in the meantime")
-            if (session := self._sessions.get(key)) is not None and not await self._outdated(session):
+            if session is not None and current:
                 return session
             if (settling := self._settling.get(key)) is not None:
                 await settling.wait()

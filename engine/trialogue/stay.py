@@ -57,13 +57,14 @@ Inbox = trio.MemorySendChannel[tuple[float, Cancel | Wake]]
 
 
 class Stay:
-    """A session's clients, and the end of its time. `deleted`: it is to go as soon as it can."""
+    """A session's clients, and the end of its time. `deleted`: it is to go as soon as it can; `ended`: it has gone."""
 
-    __slots__ = ("_commons", "_expires_at", "_expiry", "_inbox", "_linger", "_log", "clients", "deleted")
+    __slots__ = ("_commons", "_expires_at", "_expiry", "_inbox", "_linger", "_log", "clients", "deleted", "ended")
 
     def __init__(self, log: Log, inbox: Inbox, commons: Commons) -> None:
         self.clients: dict[int, Client] = {}
         self.deleted = False
+        self.ended = False
         self._log = log
         self._inbox = inbox
         self._commons = commons
@@ -94,7 +95,7 @@ class Stay:
         if self.clients.pop(client.number, None) is None:
             return
         self._announce(client)
-        if self.clients:
+        if self.clients or self.ended:
             return
         limits = self._commons.limits
         self._vacate(0 if self.deleted else limits.session_ttl)
@@ -116,6 +117,7 @@ class Stay:
 
     def end(self) -> None:
         """Off the shelf, and its alarms off: the actor has ended, or the session has another owner. Idempotent."""
+        self.ended = True
         self._commons.shelf.take(self)
         self._clear_alarms()
 

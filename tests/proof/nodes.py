@@ -301,7 +301,9 @@ class Play:
         self.annals.up = False
 
     async def wipe(self) -> None:
-        """FLUSHALL."""
+        """FLUSHALL. (Epochs are the clock's milliseconds: within one of them, a store that has forgotten all of them
+        could give the same one out again.)"""
+        await trio.sleep(0.005)
         self.annals.wipe()
         await trio.sleep(0.005)
 

@@ -6,7 +6,6 @@ Each is a function that plants itself with pytest's monkeypatch, and says in its
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,7 +38,7 @@ def no_join(patch: pytest.MonkeyPatch) -> None:
     """The next generation starts at once, not when the last one's upstream has closed."""
 
     def without(state: State, turn: Turn) -> Steps:
-        return replace(state, running=turn, slot=turn.message_id), [Begin(turn, waiting=False), Start(turn)]
+        return state._replace(running=turn, slot=turn.message_id), [Begin(turn, waiting=False), Start(turn)]
 
     patch.setattr(machine, "_begin", without)
 
@@ -73,7 +72,7 @@ def repeat_generates(patch: pytest.MonkeyPatch) -> None:
 
     def forgetful(state: State, turn: Turn, asker: Any, limits: Any) -> Steps:
         known = {key: value for key, value in state.ledger.items() if key != turn.message_id or not value.outcome}
-        return submit(replace(state, ledger=Ledger(known)), turn, asker, limits)
+        return submit(state._replace(ledger=Ledger(known)), turn, asker, limits)
 
     patch.setattr(machine, "_submit", forgetful)
 
