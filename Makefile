@@ -17,7 +17,7 @@ test: $(VENV)/.test tests/js/node_modules/.installed  ## the tests, but for the 
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 slow: $(VENV)/.test tests/js/node_modules/.installed  ## the slow ones: every fault at every point, the real model, readers that never read, …
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m slow $(ARGS)
 
 screenshots: $(VENV)/.test  ## the page's pictures in docs/img/page; needs Chromium and the fonts that the script names
 	$(BIN)/pip install --quiet --disable-pip-version-check pillow
