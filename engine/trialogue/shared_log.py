@@ -226,7 +226,9 @@ class SharedLog:
             lane.waiting += events
             lane.joining = None
             lane.end += sum(map(width, events))
-            self._ask(lane, BEHIND_EVENTS if self._behind else 0.0)
+            within = BEHIND_EVENTS if self._behind else 0.0
+            if within < lane.asked:
+                self._ask(lane, within)
             if self._behind:
                 self._commit(events)
         return first
@@ -255,9 +257,9 @@ class SharedLog:
             self._token_wait = BEHIND_EVENTS if self._elsewhere else BEHIND_TOKENS
 
     def _ask(self, lane: _Lane, within: float) -> None:
-        if within < lane.asked:
-            lane.asked = within
-            self._store.append(lane, within)
+        """Have it written sooner than has been asked for so far."""
+        lane.asked = within
+        self._store.append(lane, within)
 
     def _judge(self, lane: _Lane, verdict: Verdict) -> None:
         """The verdict on what was taken from that lane last."""
